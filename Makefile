@@ -1,0 +1,42 @@
+# The commands of the project. Each sets up what it needs; `make help` lists them.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## make .venv with everything in it, from pinned hashes
+
+$(READY): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name it with make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up .venv (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@mkdir -p generated/synposter
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+generate: $(READY)  ## write generated/ afresh from protos/
+	@rm -rf generated/synposter && mkdir -p generated
+	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=generated --pyi_out=generated \
+	  --grpc_python_out=generated $$(find protos -name '*.proto' | sort)
+
+lock: $(READY)  ## resolve the dependencies anew into requirements*.txt
+	@$(BIN)/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host -o requirements.txt pyproject.toml
+	@$(BIN)/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host -c requirements.txt --extra dev -o requirements-dev.txt pyproject.toml
+
+lint: $(READY)  ## ruff, mypy --strict, buf
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy server clients/python/synposter_accounts
+	@cd protos && ../$(BIN)/buf lint
+
+test: $(READY)  ## the whole test suite
+	@$(BIN)/python -m pytest
+
+.PHONY: help setup generate lock lint test

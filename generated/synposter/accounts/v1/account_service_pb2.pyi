@@ -1,0 +1,131 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from synposter.accounts.v1 import connected_account_pb2 as _connected_account_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PlatformRevocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PLATFORM_REVOCATION_UNSPECIFIED: _ClassVar[PlatformRevocation]
+    PLATFORM_REVOCATION_CONFIRMED: _ClassVar[PlatformRevocation]
+    PLATFORM_REVOCATION_PENDING: _ClassVar[PlatformRevocation]
+    PLATFORM_REVOCATION_NOT_SUPPORTED: _ClassVar[PlatformRevocation]
+    PLATFORM_REVOCATION_KEPT_FOR_SIBLING: _ClassVar[PlatformRevocation]
+    PLATFORM_REVOCATION_NOTHING_TO_REVOKE: _ClassVar[PlatformRevocation]
+PLATFORM_REVOCATION_UNSPECIFIED: PlatformRevocation
+PLATFORM_REVOCATION_CONFIRMED: PlatformRevocation
+PLATFORM_REVOCATION_PENDING: PlatformRevocation
+PLATFORM_REVOCATION_NOT_SUPPORTED: PlatformRevocation
+PLATFORM_REVOCATION_KEPT_FOR_SIBLING: PlatformRevocation
+PLATFORM_REVOCATION_NOTHING_TO_REVOKE: PlatformRevocation
+
+class BeginConnectRequest(_message.Message):
+    __slots__ = ("profile_id", "platform", "scopes", "return_url", "redirect_uri", "account_id")
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    RETURN_URL_FIELD_NUMBER: _ClassVar[int]
+    REDIRECT_URI_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    profile_id: str
+    platform: str
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    return_url: str
+    redirect_uri: str
+    account_id: str
+    def __init__(self, profile_id: _Optional[str] = ..., platform: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., return_url: _Optional[str] = ..., redirect_uri: _Optional[str] = ..., account_id: _Optional[str] = ...) -> None: ...
+
+class BeginConnectResponse(_message.Message):
+    __slots__ = ("connect_id", "authorization_url", "expire_time")
+    CONNECT_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATION_URL_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    connect_id: str
+    authorization_url: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, connect_id: _Optional[str] = ..., authorization_url: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class CompleteConnectRequest(_message.Message):
+    __slots__ = ("profile_id", "completion_code", "authorization_response")
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_CODE_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATION_RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    profile_id: str
+    completion_code: str
+    authorization_response: AuthorizationResponse
+    def __init__(self, profile_id: _Optional[str] = ..., completion_code: _Optional[str] = ..., authorization_response: _Optional[_Union[AuthorizationResponse, _Mapping]] = ...) -> None: ...
+
+class AuthorizationResponse(_message.Message):
+    __slots__ = ("code", "state", "iss", "error", "error_description")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ISS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    state: str
+    iss: str
+    error: str
+    error_description: str
+    def __init__(self, code: _Optional[str] = ..., state: _Optional[str] = ..., iss: _Optional[str] = ..., error: _Optional[str] = ..., error_description: _Optional[str] = ...) -> None: ...
+
+class CompleteConnectResponse(_message.Message):
+    __slots__ = ("accounts",)
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    accounts: _containers.RepeatedCompositeFieldContainer[_connected_account_pb2.ConnectedAccount]
+    def __init__(self, accounts: _Optional[_Iterable[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]]] = ...) -> None: ...
+
+class GetAccountRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class GetAccountResponse(_message.Message):
+    __slots__ = ("account",)
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    account: _connected_account_pb2.ConnectedAccount
+    def __init__(self, account: _Optional[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]] = ...) -> None: ...
+
+class ListAccountsRequest(_message.Message):
+    __slots__ = ("profile_id", "platform", "statuses", "page_size", "page_token")
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    profile_id: str
+    platform: str
+    statuses: _containers.RepeatedScalarFieldContainer[_connected_account_pb2.AccountStatus]
+    page_size: int
+    page_token: str
+    def __init__(self, profile_id: _Optional[str] = ..., platform: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_connected_account_pb2.AccountStatus, str]]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListAccountsResponse(_message.Message):
+    __slots__ = ("accounts", "next_page_token")
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    accounts: _containers.RepeatedCompositeFieldContainer[_connected_account_pb2.ConnectedAccount]
+    next_page_token: str
+    def __init__(self, accounts: _Optional[_Iterable[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class RevokeRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class RevokeResponse(_message.Message):
+    __slots__ = ("account", "platform_revocation")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    account: _connected_account_pb2.ConnectedAccount
+    platform_revocation: PlatformRevocation
+    def __init__(self, account: _Optional[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]] = ..., platform_revocation: _Optional[_Union[PlatformRevocation, str]] = ...) -> None: ...

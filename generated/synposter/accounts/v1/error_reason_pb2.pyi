@@ -1,0 +1,54 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_FIELD: _ClassVar[ErrorReason]
+    ERROR_REASON_UNKNOWN_PLATFORM: _ClassVar[ErrorReason]
+    ERROR_REASON_ACCOUNT_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_CONNECT_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_CONNECT_EXPIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_CONNECT_FAILED: _ClassVar[ErrorReason]
+    ERROR_REASON_USER_DENIED: _ClassVar[ErrorReason]
+    ERROR_REASON_CODE_REFUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_WRONG_PLATFORM_USER: _ClassVar[ErrorReason]
+    ERROR_REASON_ACCOUNT_EXPIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_ACCOUNT_REVOKED: _ClassVar[ErrorReason]
+    ERROR_REASON_MISSING_SCOPE: _ClassVar[ErrorReason]
+    ERROR_REASON_PLATFORM_PAUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_CONNECT_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_CALLER_NOT_PERMITTED: _ClassVar[ErrorReason]
+    ERROR_REASON_CALLER_UNKNOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_PLATFORM_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_IDENTITY_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_STORE_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_RATE_LIMITED: _ClassVar[ErrorReason]
+    ERROR_REASON_OUTCOME_UNKNOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_INVALID_FIELD: ErrorReason
+ERROR_REASON_UNKNOWN_PLATFORM: ErrorReason
+ERROR_REASON_ACCOUNT_NOT_FOUND: ErrorReason
+ERROR_REASON_CONNECT_NOT_FOUND: ErrorReason
+ERROR_REASON_CONNECT_EXPIRED: ErrorReason
+ERROR_REASON_CONNECT_FAILED: ErrorReason
+ERROR_REASON_USER_DENIED: ErrorReason
+ERROR_REASON_CODE_REFUSED: ErrorReason
+ERROR_REASON_WRONG_PLATFORM_USER: ErrorReason
+ERROR_REASON_ACCOUNT_EXPIRED: ErrorReason
+ERROR_REASON_ACCOUNT_REVOKED: ErrorReason
+ERROR_REASON_MISSING_SCOPE: ErrorReason
+ERROR_REASON_PLATFORM_PAUSED: ErrorReason
+ERROR_REASON_CONNECT_MISMATCH: ErrorReason
+ERROR_REASON_CALLER_NOT_PERMITTED: ErrorReason
+ERROR_REASON_CALLER_UNKNOWN: ErrorReason
+ERROR_REASON_PLATFORM_UNAVAILABLE: ErrorReason
+ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason
+ERROR_REASON_STORE_UNAVAILABLE: ErrorReason
+ERROR_REASON_RATE_LIMITED: ErrorReason
+ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason
+ERROR_REASON_INTERNAL: ErrorReason
