@@ -1,0 +1,152 @@
+"""What can go wrong, as types: what callers are told, and what platforms answered.
+
+A domain error knows its reason and facts, not its gRPC status; `rpc.errors` maps it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum, auto
+
+
+class Reason(StrEnum):
+    """The reasons callers decide by: the names of the proto enum ErrorReason without its prefix."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
+        return name
+
+    INVALID_FIELD = auto()
+    UNKNOWN_PLATFORM = auto()
+    ACCOUNT_NOT_FOUND = auto()
+    CONNECT_NOT_FOUND = auto()
+    CONNECT_EXPIRED = auto()
+    CONNECT_FAILED = auto()
+    USER_DENIED = auto()
+    CODE_REFUSED = auto()
+    WRONG_PLATFORM_USER = auto()
+    ACCOUNT_EXPIRED = auto()
+    ACCOUNT_REVOKED = auto()
+    MISSING_SCOPE = auto()
+    PLATFORM_PAUSED = auto()
+    CONNECT_MISMATCH = auto()
+    CALLER_NOT_PERMITTED = auto()
+    CALLER_UNKNOWN = auto()
+    PLATFORM_UNAVAILABLE = auto()
+    IDENTITY_UNAVAILABLE = auto()
+    STORE_UNAVAILABLE = auto()
+    RATE_LIMITED = auto()
+    OUTCOME_UNKNOWN = auto()
+    INTERNAL = auto()
+
+
+class AccountError(Exception):
+    """A failure that a caller is told about, with the facts a program can use."""
+
+    reason: Reason
+    retry_after: timedelta | None = None
+
+    def __init__(self, text: str, **facts: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.facts = facts
+
+
+class InvalidField(AccountError):
+    """A field of the request is missing or malformed."""
+
+    reason = Reason.INVALID_FIELD
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}", field=field)
+        self.field = field
+        self.problem = problem
+
+
+class UnknownPlatform(AccountError):
+    reason = Reason.UNKNOWN_PLATFORM
+
+    def __init__(self, platform: str, known: tuple[str, ...]) -> None:
+        names = ", ".join(known)
+        super().__init__(f"platform: {platform!r} is not known here; known: {names}", platform=platform, known=names)
+        self.field = "platform"
+        self.problem = f"{platform!r} is not known here; known: {names}"
+
+
+class AccountNotFound(AccountError):
+    reason = Reason.ACCOUNT_NOT_FOUND
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"there is no account {account_id!r}", account_id=account_id)
+
+
+class CallerUnknown(AccountError):
+    reason = Reason.CALLER_UNKNOWN
+
+
+class CallerNotPermitted(AccountError):
+    reason = Reason.CALLER_NOT_PERMITTED
+
+
+class StoreUnavailable(AccountError):
+    """The database did not answer or does not take the write; nothing was changed, or the outcome is to be read."""
+
+    reason = Reason.STORE_UNAVAILABLE
+
+
+class ConnectRefused(AccountError):
+    """A connect that cannot be completed, for the reason that was recorded with it."""
+
+    def __init__(self, reason: Reason, text: str, **facts: str) -> None:
+        super().__init__(text, **facts)
+        self.reason = reason
+
+
+class PlatformError(Exception):
+    """A request to a platform that brought no result. `text` is for operators; it holds no secret.
+
+    `status` and `error` are the HTTP status and the OAuth error code, where there were any.
+    """
+
+    def __init__(self, text: str, *, status: int | None = None, error: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.status = status
+        self.error = error
+
+
+class NotSent(PlatformError):
+    """It provably never reached the platform (DNS, connect, TLS): nothing is at stake."""
+
+
+class PlatformRefused(PlatformError):
+    """The platform did not do it, and may do it later (429, 5xx where nothing rotates)."""
+
+    def __init__(
+        self, text: str, *, status: int | None = None, error: str = "", retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(text, status=status, error=error)
+        self.retry_after = retry_after
+
+
+class OurFault(PlatformError):
+    """The platform refuses our registration or our request as such: no account is to blame."""
+
+
+class GrantDead(PlatformError):
+    """The platform refuses this grant (or this authorization code) for good."""
+
+
+class TokenRejected(PlatformError):
+    """An API call was answered 401: the access token is not good any more. Only a refresh can tell about the grant."""
+
+
+class OutcomeUnknown(PlatformError):
+    """It was sent, and no answer came that could be read: it may have been done.
+
+    `reply` is what did arrive, if anything: it may hold the only live token, so it is kept sealed.
+    """
+
+    def __init__(self, text: str, *, status: int | None = None, error: str = "", reply: bytes = b"") -> None:
+        super().__init__(text, status=status, error=error)
+        self.reply = reply

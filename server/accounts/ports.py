@@ -1,0 +1,182 @@
+"""The ports of the domain: what it needs from the outside, as protocols that adapters fulfil.
+
+`Store` is fulfilled by `storage.store`, `Platform` by `platforms.platform`, `Observer` by `telemetry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from server.accounts.model import (
+    Account,
+    AccountFilter,
+    AuthorizationRequest,
+    ClaimedGrant,
+    ClaimedRevocation,
+    Commit,
+    Endpoints,
+    Failure,
+    Identity,
+    NewGrant,
+    Page,
+    PlatformRevocation,
+    PlatformRules,
+    Retry,
+    Secret,
+    StatusReason,
+    TokenSet,
+)
+
+NewId = Callable[[], str]
+
+
+class Platform(Protocol):
+    """One platform, as registered here. Its calls raise the `PlatformError`s and nothing else."""
+
+    @property
+    def rules(self) -> PlatformRules: ...
+
+    @property
+    def endpoints(self) -> Endpoints: ...
+
+    def authorization_url(
+        self, *, redirect_uri: str, scopes: Sequence[str], state: Secret, code_verifier: Secret
+    ) -> str:
+        """The URL to send the browser to (RFC 6749 section 4.1.1, RFC 7636 section 4.3)."""
+
+    async def exchange(
+        self, *, endpoints: Endpoints, code: Secret, code_verifier: Secret, redirect_uri: str, scopes: Sequence[str]
+    ) -> TokenSet:
+        """Exchanges an authorization code at the pinned token endpoint; `scopes` are those that were asked for.
+
+        Raises GrantDead when the code is refused, else NotSent, PlatformRefused, OurFault, OutcomeUnknown.
+        """
+
+    async def refresh(self, token_set: TokenSet) -> TokenSet:
+        """Sends one refresh request (RFC 6749 section 6) and reads its answer; never retries.
+
+        Raises NotSent, PlatformRefused, OurFault, GrantDead, OutcomeUnknown.
+        """
+
+    async def identify(self, token_set: TokenSet, endpoints: Endpoints | None = None) -> tuple[Identity, ...]:
+        """Reads whose grant it is. Raises TokenRejected on 401, else NotSent, PlatformRefused, OutcomeUnknown."""
+
+    async def revoke(self, token: Secret, endpoint: str) -> None:
+        """Revokes one token (RFC 7009); returns when the platform says that it is not valid any more.
+
+        Raises NotSent, PlatformRefused, OurFault, OutcomeUnknown; each may be tried again.
+        """
+
+
+class Observer(Protocol):
+    """What operators see: the outcome of each piece of work, from closed sets of labels, without ids."""
+
+    def refreshed(self, platform: str, outcome: str, seconds: float, lag: timedelta) -> None: ...
+
+    def connected(self, platform: str, outcome: str) -> None: ...
+
+    def revoked(self, platform: str, outcome: str) -> None: ...
+
+
+class Store(Protocol):
+    """The accounts database. All methods raise StoreUnavailable when it does not answer.
+
+    Each write is one transaction, with its events in it. Secrets are sealed on the way in and opened on the way out.
+    """
+
+    async def now(self) -> datetime:
+        """The database's time: the one clock of leases, expiries and due times."""
+
+    # --- reading accounts
+
+    async def account(self, account_id: str) -> Account | None: ...
+
+    async def accounts(self, account_ids: Sequence[str]) -> tuple[Account, ...]: ...
+
+    async def list_accounts(self, which: AccountFilter, *, after: str, size: int) -> Page:
+        """At most `size` accounts with ids greater than `after`, in the order of their ids."""
+
+    # --- connecting
+
+    async def add_request(self, request: AuthorizationRequest) -> None: ...
+
+    async def request_by_state(self, state_hash: bytes) -> AuthorizationRequest | None: ...
+
+    async def request_by_completion_code(self, completion_code_hash: bytes) -> AuthorizationRequest | None: ...
+
+    async def answer_request(self, connect_id: str, *, code: Secret, completion_code_hash: bytes,
+                             completion_expire_time: datetime) -> bool:  # fmt: skip
+        """BEGUN to ANSWERED, if it is BEGUN and not expired; says whether it was."""
+
+    async def start_exchange(self, connect_id: str, *, expected: str) -> bool:
+        """`expected` (BEGUN or ANSWERED) to EXCHANGING, and the code is erased; says whether it was as expected."""
+
+    async def keep_exchanged(self, connect_id: str, token_set: TokenSet) -> None:
+        """Keeps the new grant's tokens, sealed, with the request, so that they can be revoked if we die now."""
+
+    async def fail_request(
+        self, connect_id: str, failure: Failure, *, expected: Sequence[str]
+    ) -> bool:
+        """One of `expected` to FAILED. A token set kept with it moves to the revocation outbox. Says whether it did."""
+
+    async def complete_request(self, request: AuthorizationRequest, grant: NewGrant) -> tuple[Account, ...] | None:
+        """EXCHANGING to DONE, with the accounts created or renewed; None if it was not EXCHANGING any more."""
+
+    async def sweep_requests(self, *, exchange_limit: timedelta, keep: timedelta, limit: int) -> int:
+        """Fails exchanges older than `exchange_limit`, erases requests ended longer than `keep` ago; how many."""
+
+    # --- refreshing
+
+    async def claim_due(self, platform: str, *, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
+        """Makes up to `limit` due grants ours, soonest due first, in one durable commit."""
+
+    async def commit_refresh(
+        self, claimed: ClaimedGrant, token_set: TokenSet, due_time: datetime
+    ) -> Commit:
+        """Stores a new token set if the generation spent is still the newest."""
+
+    async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
+        """Gives a claimed grant back without a new token set; says whether it was still ours.
+
+        `error` is the platform's answer in words, redacted; `reply` an unreadable one, which is kept sealed.
+        """
+
+    async def try_candidate(self, claimed: ClaimedGrant) -> bool:
+        """Makes the grant's parked candidate its token set, due at once; False if there is none."""
+
+    async def expire_grant(self, claimed: ClaimedGrant, reason: StatusReason, *, error: str) -> bool:
+        """The grant is dead and its accounts EXPIRED, if the generation spent is still the newest and it is ours."""
+
+    async def next_due_time(self, platform: str) -> datetime | None: ...
+
+    # --- reading identities again
+
+    async def claim_identity_due(
+        self, platform: str, *, interval: timedelta, limit: int
+    ) -> list[ClaimedGrant]:
+        """Grants whose identity is to be read again; their next time is set before they are returned."""
+
+    async def update_identity(self, grant_id: str, identity: Identity) -> bool:
+        """Stores handle, name and avatar of the grant's account of that platform user; says whether any changed."""
+
+    async def refresh_now(self, grant_id: str, generation: int) -> None:
+        """Makes a ready grant due at once, because its access token was refused."""
+
+    # --- revoking
+
+    async def revoke_account(self, account_id: str, *, caller: str, outcome: PlatformRevocation | None) -> Account:
+        """The account is REVOKED and its tokens are in the outbox, or erased where `outcome` says why not.
+
+        Already revoked: unchanged. None lets the store decide between PENDING, KEPT_FOR_SIBLING, NOTHING_TO_REVOKE.
+        """
+
+    async def claim_revocations(
+        self, platform: str, *, lease: timedelta, limit: int, account_id: str | None = None
+    ) -> list[ClaimedRevocation]: ...
+
+    async def finish_revocation(self, claimed: ClaimedRevocation) -> None:
+        """The platform has confirmed: the tokens are erased, and the account says so once none of its are left."""
+
+    async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> None: ...
