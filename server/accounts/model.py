@@ -388,3 +388,36 @@ class PlatformRules:
     identity_interval: timedelta
     denied_errors: frozenset[str]
     """The authorization errors that mean: the user said no."""
+
+
+class ResultPage(StrEnum):
+    """The pages that a browser can end on at our callback. They are constant: nothing of the request is shown."""
+
+    CONNECTED = "connected"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    """The link is unknown, too old, or was used before; which of these is not told."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPage:
+    """The callback's answer: a page of ours."""
+
+    page: ResultPage
+
+
+@dataclass(frozen=True, slots=True)
+class SendBrowser:
+    """The callback's answer: on to the return_url that was stored when the connect began."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A connect that has begun. The authorization URL holds the state: it is for the user's browser alone."""
+
+    connect_id: str
+    authorization_url: str
+    expire_time: datetime
