@@ -6,38 +6,34 @@ A domain error knows its reason and facts, not its gRPC status; `rpc.errors` map
 from __future__ import annotations
 
 from datetime import timedelta
-from enum import StrEnum, auto
+from enum import StrEnum
 
 
 class Reason(StrEnum):
     """The reasons callers decide by: the names of the proto enum ErrorReason without its prefix."""
 
-    @staticmethod
-    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
-        return name
-
-    INVALID_FIELD = auto()
-    UNKNOWN_PLATFORM = auto()
-    ACCOUNT_NOT_FOUND = auto()
-    CONNECT_NOT_FOUND = auto()
-    CONNECT_EXPIRED = auto()
-    CONNECT_FAILED = auto()
-    USER_DENIED = auto()
-    CODE_REFUSED = auto()
-    WRONG_PLATFORM_USER = auto()
-    ACCOUNT_EXPIRED = auto()
-    ACCOUNT_REVOKED = auto()
-    MISSING_SCOPE = auto()
-    PLATFORM_PAUSED = auto()
-    CONNECT_MISMATCH = auto()
-    CALLER_NOT_PERMITTED = auto()
-    CALLER_UNKNOWN = auto()
-    PLATFORM_UNAVAILABLE = auto()
-    IDENTITY_UNAVAILABLE = auto()
-    STORE_UNAVAILABLE = auto()
-    RATE_LIMITED = auto()
-    OUTCOME_UNKNOWN = auto()
-    INTERNAL = auto()
+    INVALID_FIELD = "INVALID_FIELD"
+    UNKNOWN_PLATFORM = "UNKNOWN_PLATFORM"
+    ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
+    CONNECT_NOT_FOUND = "CONNECT_NOT_FOUND"
+    CONNECT_EXPIRED = "CONNECT_EXPIRED"
+    CONNECT_FAILED = "CONNECT_FAILED"
+    USER_DENIED = "USER_DENIED"
+    CODE_REFUSED = "CODE_REFUSED"
+    WRONG_PLATFORM_USER = "WRONG_PLATFORM_USER"
+    ACCOUNT_EXPIRED = "ACCOUNT_EXPIRED"
+    ACCOUNT_REVOKED = "ACCOUNT_REVOKED"
+    MISSING_SCOPE = "MISSING_SCOPE"
+    PLATFORM_PAUSED = "PLATFORM_PAUSED"
+    CONNECT_MISMATCH = "CONNECT_MISMATCH"
+    CALLER_NOT_PERMITTED = "CALLER_NOT_PERMITTED"
+    CALLER_UNKNOWN = "CALLER_UNKNOWN"
+    PLATFORM_UNAVAILABLE = "PLATFORM_UNAVAILABLE"
+    IDENTITY_UNAVAILABLE = "IDENTITY_UNAVAILABLE"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    RATE_LIMITED = "RATE_LIMITED"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    INTERNAL = "INTERNAL"
 
 
 class AccountError(Exception):

@@ -263,6 +263,7 @@ class AuthorizationResponse:
 class NewGrant:
     """A grant as it comes out of a code exchange, proved by reading whose it is."""
 
+    id: str
     token_set: TokenSet
     identities: tuple[Identity, ...]
     missing_scopes: tuple[str, ...]
@@ -275,16 +276,28 @@ class ClaimedGrant:
     """A grant that this process alone may refresh until `lease_expire_time`."""
 
     id: str
-    profile_id: str
     platform: str
     generation: int
     token_set: TokenSet
-    attempt: int
-    """How many refreshes of this generation were begun before, counted from 0."""
-    replay: bool
-    """Whether this refresh token was sent once before without a readable answer."""
+    found: GrantState
+    """The state it was found in: SENT means that the lease of an earlier claim ran out without an outcome."""
+    sends: int
+    """How often this refresh token may have reached the platform before."""
+    attempts: int
+    """How many refreshes of this token set have failed before, for the backoff."""
     due_time: datetime
+    claim_time: datetime
+    owner: str
     lease_expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRead:
+    """A grant whose user's handle, name and avatar are to be read again."""
+
+    grant_id: str
+    generation: int
+    token_set: TokenSet
 
 
 class Commit(Enum):
@@ -303,21 +316,21 @@ class Retry:
 
     state: GrantState
     due_time: datetime
+    spent: bool
+    """Whether the refresh token may have reached the platform. False: it provably was not used."""
     count: bool = True
-    """Whether the attempt counts towards the backoff."""
+    """Whether the failure counts towards the backoff."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRevocation:
-    """A token in the outbox that this process alone may revoke at the platform until its lease ends."""
+    """Tokens in the outbox that this process alone may revoke at the platform until its lease ends."""
 
     id: str
-    account_id: str
     platform: str
-    endpoint: str
     tokens: tuple[Secret, ...]
     """The refresh token first, then the access token."""
-    attempt: int
+    attempts: int
 
 
 class EventKind(StrEnum):

@@ -19,9 +19,10 @@ from server.accounts.model import (
     Endpoints,
     Failure,
     Identity,
+    IdentityRead,
     NewGrant,
     Page,
-    PlatformRevocation,
+    Phase,
     PlatformRules,
     Retry,
     Secret,
@@ -102,6 +103,8 @@ class Store(Protocol):
 
     async def add_request(self, request: AuthorizationRequest) -> None: ...
 
+    async def request(self, connect_id: str) -> AuthorizationRequest | None: ...
+
     async def request_by_state(self, state_hash: bytes) -> AuthorizationRequest | None: ...
 
     async def request_by_completion_code(self, completion_code_hash: bytes) -> AuthorizationRequest | None: ...
@@ -110,15 +113,13 @@ class Store(Protocol):
                              completion_expire_time: datetime) -> bool:  # fmt: skip
         """BEGUN to ANSWERED, if it is BEGUN and not expired; says whether it was."""
 
-    async def start_exchange(self, connect_id: str, *, expected: str) -> bool:
+    async def start_exchange(self, connect_id: str, *, expected: Phase) -> bool:
         """`expected` (BEGUN or ANSWERED) to EXCHANGING, and the code is erased; says whether it was as expected."""
 
     async def keep_exchanged(self, connect_id: str, token_set: TokenSet) -> None:
         """Keeps the new grant's tokens, sealed, with the request, so that they can be revoked if we die now."""
 
-    async def fail_request(
-        self, connect_id: str, failure: Failure, *, expected: Sequence[str]
-    ) -> bool:
+    async def fail_request(self, connect_id: str, failure: Failure, *, expected: Sequence[Phase]) -> bool:
         """One of `expected` to FAILED. A token set kept with it moves to the revocation outbox. Says whether it did."""
 
     async def complete_request(self, request: AuthorizationRequest, grant: NewGrant) -> tuple[Account, ...] | None:
@@ -129,52 +130,53 @@ class Store(Protocol):
 
     # --- refreshing
 
-    async def claim_due(self, platform: str, *, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
-        """Makes up to `limit` due grants ours, soonest due first, in one durable commit."""
+    async def free_dead_leases(self) -> int:
+        """Ends the leases of processes that cannot be alive any more; how many. Only a store of one process can say."""
 
-    async def commit_refresh(
-        self, claimed: ClaimedGrant, token_set: TokenSet, due_time: datetime
-    ) -> Commit:
+    async def claim_due(self, platform: str, *, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
+        """Makes up to `limit` due refreshable grants ours, soonest due first, in one durable commit."""
+
+    async def commit_refresh(self, claimed: ClaimedGrant, token_set: TokenSet, due_time: datetime | None) -> Commit:
         """Stores a new token set if the generation spent is still the newest."""
 
     async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
         """Gives a claimed grant back without a new token set; says whether it was still ours.
 
-        `error` is the platform's answer in words, redacted; `reply` an unreadable one, which is kept sealed.
+        `error` is the platform's answer in words, without secrets; `reply` an unreadable one, which is kept sealed.
         """
 
-    async def try_candidate(self, claimed: ClaimedGrant) -> bool:
+    async def use_candidate(self, claimed: ClaimedGrant) -> bool:
         """Makes the grant's parked candidate its token set, due at once; False if there is none."""
 
     async def expire_grant(self, claimed: ClaimedGrant, reason: StatusReason, *, error: str) -> bool:
         """The grant is dead and its accounts EXPIRED, if the generation spent is still the newest and it is ours."""
 
-    async def next_due_time(self, platform: str) -> datetime | None: ...
+    async def expire_ended(self, platform: str, *, limit: int) -> int:
+        """Grants without a refresh token whose access token has ended: dead, NOT_REFRESHABLE. How many."""
 
     # --- reading identities again
 
-    async def claim_identity_due(
-        self, platform: str, *, interval: timedelta, limit: int
-    ) -> list[ClaimedGrant]:
-        """Grants whose identity is to be read again; their next time is set before they are returned."""
+    async def claim_identity_due(self, platform: str, *, retry: timedelta, limit: int) -> list[IdentityRead]:
+        """Live grants whose identity is to be read again; should we die, they come again after `retry`."""
 
-    async def update_identity(self, grant_id: str, identity: Identity) -> bool:
+    async def update_identity(self, grant_id: str, identity: Identity, *, due_time: datetime) -> bool:
         """Stores handle, name and avatar of the grant's account of that platform user; says whether any changed."""
 
     async def refresh_now(self, grant_id: str, generation: int) -> None:
-        """Makes a ready grant due at once, because its access token was refused."""
+        """Makes a ready grant of that generation due at once, because its access token was refused."""
 
     # --- revoking
 
-    async def revoke_account(self, account_id: str, *, caller: str, outcome: PlatformRevocation | None) -> Account:
-        """The account is REVOKED and its tokens are in the outbox, or erased where `outcome` says why not.
+    async def revoke_account(self, account_id: str, *, caller: str, supported: bool, ends_user_grant: bool) -> Account:
+        """The account is REVOKED; its tokens are in the outbox, or erased where there is nothing to send.
 
-        Already revoked: unchanged. None lets the store decide between PENDING, KEPT_FOR_SIBLING, NOTHING_TO_REVOKE.
+        `supported` and `ends_user_grant` are the platform's rules. An account that is REVOKED already is unchanged.
         """
 
     async def claim_revocations(
         self, platform: str, *, lease: timedelta, limit: int, account_id: str | None = None
-    ) -> list[ClaimedRevocation]: ...
+    ) -> list[ClaimedRevocation]:
+        """Makes due entries of the outbox ours; those of one account are due whatever their time."""
 
     async def finish_revocation(self, claimed: ClaimedRevocation) -> None:
         """The platform has confirmed: the tokens are erased, and the account says so once none of its are left."""

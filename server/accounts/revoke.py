@@ -1,0 +1,83 @@
+"""Revoking: refused here from the first instant, then revoked at the platform until it confirms, then erased."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+
+from server.accounts.errors import PlatformError, PlatformRefused
+from server.accounts.model import Account, Caller, ClaimedRevocation, PlatformRevocation
+from server.accounts.ports import Observer, Platform, Store
+from server.accounts.read import Reader
+from server.accounts.timing import backoff
+
+log = logging.getLogger(__name__)
+
+WITHIN_CALL = timedelta(seconds=3)
+LEASE = timedelta(seconds=60)
+AT_ONCE = 8
+
+
+class Revoker:
+    """Revokes accounts, and works off the outbox of tokens that the platform has not confirmed yet."""
+
+    def __init__(self, store: Store, reader: Reader, platforms: Mapping[str, Platform], observer: Observer) -> None:
+        self._store = store
+        self._reader = reader
+        self._platforms = platforms
+        self._observer = observer
+        self._running: set[asyncio.Task[int]] = set()
+
+    async def revoke(self, caller: Caller, account_id: str) -> Account:
+        """The revoked account with what the platform has confirmed by now. Raises AccountNotFound.
+
+        The platform is asked once, for at most 3 seconds, and then in the background. Repeating it changes nothing.
+        """
+        account = await self._reader.get(caller, account_id)
+        platform = self._platforms.get(account.platform)
+        account = await self._store.revoke_account(
+            account.id,
+            caller=caller.name,
+            supported=platform is None or platform.rules.revocation_supported,
+            ends_user_grant=platform is not None and platform.rules.revocation_ends_user_grant,
+        )
+        if account.platform_revocation is not PlatformRevocation.PENDING or platform is None:
+            return account
+        task = asyncio.create_task(self._round(account.platform, account.id))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await asyncio.wait({task}, timeout=WITHIN_CALL.total_seconds())
+        return await self._store.account(account.id) or account
+
+    async def work_off(self, platform_id: str) -> int:
+        """Revokes what is due in the outbox of one platform; how many entries were tried."""
+        tried = 0
+        while some := await self._round(platform_id, None):
+            tried += some
+        return tried
+
+    async def drain(self) -> None:
+        """Waits for the revocations that calls have begun."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _round(self, platform_id: str, account_id: str | None) -> int:
+        claimed = await self._store.claim_revocations(platform_id, lease=LEASE, limit=AT_ONCE, account_id=account_id)
+        await asyncio.gather(*(self._one(platform_id, entry) for entry in claimed))
+        return len(claimed)
+
+    async def _one(self, platform_id: str, entry: ClaimedRevocation) -> None:
+        platform = self._platforms[platform_id]
+        try:
+            for token in entry.tokens:
+                await platform.revoke(token, platform.endpoints.revocation)
+        except PlatformError as error:
+            retry_after = error.retry_after if isinstance(error, PlatformRefused) else None
+            due_time = await self._store.now() + backoff(entry.attempts, retry_after)
+            await self._store.retry_revocation(entry, due_time=due_time, error=error.text)
+            self._observer.revoked(platform_id, "retry")
+            log.warning("revocation not confirmed", extra={"revocation_id": entry.id, "why": error.text})
+            return
+        await self._store.finish_revocation(entry)
+        self._observer.revoked(platform_id, "confirmed")
