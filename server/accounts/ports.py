@@ -125,8 +125,8 @@ class Store(Protocol):
     async def complete_request(self, request: AuthorizationRequest, grant: NewGrant) -> tuple[Account, ...] | None:
         """EXCHANGING to DONE, with the accounts created or renewed; None if it was not EXCHANGING any more."""
 
-    async def sweep_requests(self, *, exchange_limit: timedelta, keep: timedelta, limit: int) -> int:
-        """Fails exchanges older than `exchange_limit`, erases requests ended longer than `keep` ago; how many."""
+    async def sweep_requests(self, *, limit: int) -> int:
+        """Fails exchanges that never ended, erases requests whose outcome is not told any more; how many."""
 
     # --- refreshing
 

@@ -1,0 +1,352 @@
+"""SQL of grants: claim, commit by compare-and-swap on the generation, release, expire.
+
+The generation fences: a token set is stored only over the generation it was refreshed from.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from server.accounts.model import (
+    ClaimedGrant,
+    Commit,
+    EventKind,
+    GrantState,
+    IdentityRead,
+    NewGrant,
+    Retry,
+    StatusReason,
+    TokenSet,
+)
+from server.storage import accounts, revocations
+from server.storage.schema import GrantRow
+from server.storage.statement import slot
+from server.storage.token_sets import grant_context, open_grant, pack, unpack
+from server.storage.transaction import Transaction, instant, micros, optional_micros
+from server.storage.vault import SealBroken
+
+log = logging.getLogger(__name__)
+
+POISON_WAIT = timedelta(hours=1)
+"""How long a grant whose sealed value does not open is left alone; it must not hold up the others."""
+
+REPLY_LIMIT = 65536
+
+
+def add(tx: Transaction, account_id: str, profile_id: str, platform: str, grant: NewGrant) -> None:
+    token_set = grant.token_set
+    GrantRow.insert(
+        id=grant.id,
+        account_id=account_id,
+        profile_id=profile_id,
+        platform=platform,
+        state=GrantState.READY,
+        generation=1,
+        token_set=tx.vault.seal(pack(token_set), grant_context("token_set", grant.id, profile_id, platform, 1)),
+        refreshable=token_set.refresh_token is not None,
+        access_token_expire_time=optional_micros(token_set.expire_time),
+        due_time=optional_micros(grant.due_time),
+        identity_due_time=micros(grant.identity_due_time),
+        create_time=tx.now_us,
+    ).execute(tx.database)
+
+
+def get(tx: Transaction, grant_id: str) -> Any:
+    """The row, or None."""
+    return GrantRow.select().where(GrantRow.id == grant_id).first(tx.database)
+
+
+# --- refreshing
+
+
+def free_dead_leases(tx: Transaction) -> int:
+    """Lets grants that were claimed come up again at once; the engine decides what an unanswered send means."""
+    GrantRow.update(lease_expire_time=tx.now_us).where(GrantRow.state == GrantState.REVOKING).execute(tx.database)
+    return int(GrantRow.update(due_time=tx.now_us).where(GrantRow.state == GrantState.SENT).execute(tx.database))
+
+
+def due_ids(tx: Transaction, platform: str, *, refreshable: bool, limit: int) -> list[str]:
+    """Soonest due first. A grant that is being refreshed is due again when its lease ends."""
+    statement = tx.statements.get(
+        "due",
+        tx.database,
+        lambda: (
+            GrantRow.select(GrantRow.id)
+            .where(
+                GrantRow.platform == slot("platform"),
+                GrantRow.refreshable == slot("refreshable"),
+                GrantRow.due_time <= slot("now"),
+            )
+            .order_by(GrantRow.due_time)
+            .limit(slot("limit"))
+        ),
+    )
+    values = {"platform": platform, "refreshable": refreshable, "now": tx.now_us, "limit": limit}
+    return [row[0] for row in statement.run(tx.database, **values).fetchall()]
+
+
+def any_due(tx: Transaction, platform: str, *, refreshable: bool) -> bool:
+    return bool(due_ids(tx, platform, refreshable=refreshable, limit=1))
+
+
+def claim_due(tx: Transaction, platform: str, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
+    """Intent, durable before any byte is sent: the lease, and one more possible send of this refresh token."""
+    lease_expire_time = tx.now + lease
+    claimed = []
+    ids = due_ids(tx, platform, refreshable=True, limit=limit)
+    rows = list(GrantRow.select().where(GrantRow.id.in_(ids)).execute(tx.database)) if ids else []
+    for row in sorted(rows, key=lambda row: row.due_time):
+        try:
+            token_set = open_grant(tx, row)
+        except SealBroken:
+            park_broken(tx, row.id)
+            continue
+        claimed.append(
+            ClaimedGrant(
+                id=row.id,
+                platform=platform,
+                generation=row.generation,
+                token_set=token_set,
+                found=GrantState(row.state),
+                sends=row.sends,
+                attempts=row.attempts,
+                due_time=instant(row.due_time),
+                claim_time=tx.now,
+                owner=owner,
+                lease_expire_time=lease_expire_time,
+            )
+        )
+    if claimed:
+        GrantRow.update(
+            state=GrantState.SENT,
+            sends=GrantRow.sends + 1,
+            lease_owner=owner,
+            lease_expire_time=micros(lease_expire_time),
+            due_time=micros(lease_expire_time),
+        ).where(GrantRow.id.in_([grant.id for grant in claimed])).execute(tx.database)
+    return claimed
+
+
+def park_broken(tx: Transaction, grant_id: str) -> None:
+    log.error("a sealed token set does not open", extra={"grant_id": grant_id})
+    GrantRow.update(due_time=micros(tx.now + POISON_WAIT), last_error="the sealed token set does not open").where(
+        GrantRow.id == grant_id
+    ).execute(tx.database)
+
+
+def commit_refresh(tx: Transaction, claimed: ClaimedGrant, token_set: TokenSet, due_us: int | None) -> Commit:
+    row = get(tx, claimed.id)
+    if row is None:
+        log.error("a refreshed grant is gone", extra={"grant_id": claimed.id})
+        return Commit.LOST
+    if row.state == GrantState.REVOKING:
+        revocations.add_for_retired(tx, row, token_set)
+        revocations.drop_stub(tx, row)
+        return Commit.REVOKING
+    generation = claimed.generation + 1
+    if row.generation != claimed.generation or row.state == GrantState.DEAD:
+        bound = grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
+        candidate = tx.vault.seal(pack(token_set), bound)
+        GrantRow.update(candidate=candidate).where(GrantRow.id == row.id).execute(tx.database)
+        return Commit.LOST
+    sealed = tx.vault.seal(
+        pack(token_set), grant_context("token_set", row.id, row.profile_id, row.platform, generation)
+    )
+    stored = run_commit(
+        tx,
+        grant_id=row.id,
+        spent=claimed.generation,
+        generation=generation,
+        token_set=sealed,
+        refreshable=token_set.refresh_token is not None,
+        expire=optional_micros(token_set.expire_time),
+        due=due_us,
+        now=tx.now_us,
+    )
+    if stored and set(token_set.scopes) != set(claimed.token_set.scopes):
+        accounts.update_scopes(tx, row.id, token_set.scopes)
+    return Commit.STORED if stored else Commit.LOST
+
+
+def run_commit(tx: Transaction, **values: Any) -> bool:
+    statement = tx.statements.get(
+        "commit_refresh",
+        tx.database,
+        lambda: GrantRow.update(
+            state=GrantState.READY,
+            generation=slot("generation"),
+            token_set=slot("token_set"),
+            candidate=None,
+            unread_reply=None,
+            refreshable=slot("refreshable"),
+            access_token_expire_time=slot("expire"),
+            due_time=slot("due"),
+            lease_owner=None,
+            lease_expire_time=None,
+            sends=0,
+            attempts=0,
+            last_error="",
+            last_refresh_time=slot("now"),
+        ).where(GrantRow.id == slot("grant_id"), GrantRow.generation == slot("spent")),
+    )
+    return bool(tx.database.rows_affected(statement.run(tx.database, **values)) == 1)
+
+
+def still_ours(claimed: ClaimedGrant) -> Any:
+    return (
+        (GrantRow.id == claimed.id)
+        & (GrantRow.generation == claimed.generation)
+        & (GrantRow.state == GrantState.SENT)
+        & (GrantRow.lease_owner == claimed.owner)
+        & (GrantRow.lease_expire_time == micros(claimed.lease_expire_time))
+    )
+
+
+def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, reply: bytes) -> bool:
+    row = get(tx, claimed.id)
+    if row is not None and row.state == GrantState.REVOKING:
+        revocations.drop_stub(tx, row)
+        return False
+    unread = {}
+    if row is not None and reply:
+        bound = grant_context("unread_reply", row.id, row.profile_id, row.platform, row.generation)
+        unread = {"unread_reply": tx.vault.seal(reply[:REPLY_LIMIT], bound)}
+    released = (
+        GrantRow.update(
+            state=retry.state,
+            due_time=micros(retry.due_time),
+            sends=GrantRow.sends - (0 if retry.spent else 1),
+            attempts=GrantRow.attempts + (1 if retry.count else 0),
+            lease_owner=None,
+            lease_expire_time=None,
+            last_error=error,
+            **unread,
+        )
+        .where(still_ours(claimed))
+        .execute(tx.database)
+    )
+    if released:
+        for account in accounts.of_grant(tx, claimed.id):
+            tx.event(
+                EventKind.REFRESH_FAILED,
+                account_id=account.id,
+                profile_id=account.profile_id,
+                platform=account.platform,
+                error=error,
+                state=retry.state,
+                attempt=claimed.attempts + 1,
+                due_time=retry.due_time.isoformat(),
+            )
+    return bool(released)
+
+
+def use_candidate(tx: Transaction, claimed: ClaimedGrant) -> bool:
+    row = get(tx, claimed.id)
+    if row is None or row.candidate is None or row.generation != claimed.generation:
+        return False
+    try:
+        packed = tx.vault.open(
+            bytes(row.candidate), grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
+        )
+    except SealBroken:
+        return False
+    generation = row.generation + 1
+    token_set = unpack(packed)
+    return bool(
+        GrantRow.update(
+            state=GrantState.READY,
+            generation=generation,
+            token_set=tx.vault.seal(
+                packed, grant_context("token_set", row.id, row.profile_id, row.platform, generation)
+            ),
+            candidate=None,
+            refreshable=token_set.refresh_token is not None,
+            access_token_expire_time=optional_micros(token_set.expire_time),
+            due_time=tx.now_us,
+            lease_owner=None,
+            lease_expire_time=None,
+            sends=0,
+        )
+        .where(still_ours(claimed))
+        .execute(tx.database)
+    )
+
+
+def expire_grant(tx: Transaction, claimed: ClaimedGrant, reason: StatusReason, error: str) -> bool:
+    row = get(tx, claimed.id)
+    if row is not None and row.state == GrantState.REVOKING:
+        revocations.drop_stub(tx, row)
+        return False
+    if not GrantRow.update(**DEAD, last_error=error).where(still_ours(claimed)).execute(tx.database):
+        return False
+    accounts.expire(tx, claimed.id, reason, error)
+    return True
+
+
+DEAD: dict[str, Any] = {
+    "state": GrantState.DEAD,
+    "due_time": None,
+    "identity_due_time": None,
+    "lease_owner": None,
+    "lease_expire_time": None,
+}
+
+
+def expire_ended(tx: Transaction, platform: str, limit: int) -> int:
+    ended = due_ids(tx, platform, refreshable=False, limit=limit)
+    for grant_id in ended:
+        GrantRow.update(**DEAD).where(GrantRow.id == grant_id).execute(tx.database)
+        accounts.expire(tx, grant_id, StatusReason.NOT_REFRESHABLE, "")
+    return len(ended)
+
+
+# --- reading identities again
+
+
+def identity_due_ids(tx: Transaction, platform: str, limit: int) -> list[str]:
+    statement = tx.statements.get(
+        "identity_due",
+        tx.database,
+        lambda: (
+            GrantRow.select(GrantRow.id)
+            .where(
+                GrantRow.platform == slot("platform"),
+                GrantRow.identity_due_time <= slot("now"),
+                GrantRow.state == GrantState.READY,
+                GrantRow.access_token_expire_time.is_null() | (GrantRow.access_token_expire_time > slot("now")),
+            )
+            .limit(slot("limit"))
+        ),
+    )
+    return [row[0] for row in statement.run(tx.database, platform=platform, now=tx.now_us, limit=limit).fetchall()]
+
+
+def any_identity_due(tx: Transaction, platform: str) -> bool:
+    return bool(identity_due_ids(tx, platform, 1))
+
+
+def claim_identity_due(tx: Transaction, platform: str, retry: timedelta, limit: int) -> list[IdentityRead]:
+    due = []
+    for grant_id in identity_due_ids(tx, platform, limit):
+        set_identity_due(tx, grant_id, micros(tx.now + retry))
+        row = get(tx, grant_id)
+        try:
+            due.append(IdentityRead(grant_id, row.generation, open_grant(tx, row)))
+        except SealBroken:
+            log.error("a sealed token set does not open", extra={"grant_id": grant_id})
+    return due
+
+
+def set_identity_due(tx: Transaction, grant_id: str, due_us: int) -> None:
+    GrantRow.update(identity_due_time=due_us).where(GrantRow.id == grant_id).execute(tx.database)
+
+
+def refresh_now(tx: Transaction, grant_id: str, generation: int) -> None:
+    GrantRow.update(due_time=tx.now_us).where(
+        GrantRow.id == grant_id,
+        GrantRow.generation == generation,
+        GrantRow.state == GrantState.READY,
+        GrantRow.refreshable == True,  # noqa: E712 (SQL)
+    ).execute(tx.database)

@@ -1,0 +1,239 @@
+"""SQL of authorization requests: each step is one conditional UPDATE, so a state and a code are used once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from server.accounts.errors import Reason
+from server.accounts.model import (
+    AuthorizationRequest,
+    Endpoints,
+    EventKind,
+    Failure,
+    GrantState,
+    NewGrant,
+    Phase,
+    Secret,
+    TokenSet,
+)
+from server.storage import accounts, grants, revocations
+from server.storage.schema import AccountRow, GrantRow, RequestRow
+from server.storage.token_sets import pack, unpack
+from server.storage.transaction import Transaction, instant, micros, optional_instant, words
+
+OUTCOME_KEPT = timedelta(minutes=10)
+"""How long the outcome of a connect is told to those who ask again."""
+
+
+def context(column: str, row_id: str, profile_id: str, platform: str) -> tuple[str | int, ...]:
+    return ("authorization_requests", column, row_id, profile_id, platform, 0)
+
+
+def add(tx: Transaction, request: AuthorizationRequest) -> None:
+    bound = context("code_verifier", request.id, request.profile_id, request.platform)
+    RequestRow.insert(
+        id=request.id,
+        state_hash=request.state_hash,
+        caller=request.caller,
+        profile_id=request.profile_id,
+        platform=request.platform,
+        account_id=request.account_id,
+        scopes=" ".join(request.scopes),
+        redirect_uri=request.redirect_uri,
+        return_url=request.return_url,
+        caller_redirects=request.caller_redirects,
+        endpoints=json.dumps(asdict(request.endpoints)),
+        code_verifier=tx.vault.seal(request.code_verifier.reveal().encode(), bound),
+        create_time=micros(request.create_time),
+        expire_time=micros(request.expire_time),
+        phase=request.phase,
+        phase_time=tx.now_us,
+        sweep_time=micros(request.expire_time + OUTCOME_KEPT),
+    ).execute(tx.database)
+    tx.event(
+        EventKind.CONNECT_BEGUN,
+        account_id=request.account_id,
+        profile_id=request.profile_id,
+        platform=request.platform,
+        caller=request.caller,
+        connect_id=request.id,
+        scopes=list(request.scopes),
+    )
+
+
+def find(tx: Transaction, condition: Any) -> AuthorizationRequest | None:
+    row = RequestRow.select().where(condition).first(tx.database)
+    return None if row is None else to_request(tx, row)
+
+
+def to_request(tx: Transaction, row: Any) -> AuthorizationRequest:
+    def opened(column: str, sealed: Any) -> Secret:
+        return Secret(tx.vault.open(bytes(sealed), context(column, row.id, row.profile_id, row.platform)).decode())
+
+    return AuthorizationRequest(
+        id=row.id,
+        state_hash=bytes(row.state_hash),
+        caller=row.caller,
+        profile_id=row.profile_id,
+        platform=row.platform,
+        account_id=row.account_id,
+        scopes=words(row.scopes),
+        redirect_uri=row.redirect_uri,
+        return_url=row.return_url,
+        caller_redirects=bool(row.caller_redirects),
+        endpoints=Endpoints(**json.loads(row.endpoints)),
+        code_verifier=opened("code_verifier", row.code_verifier),
+        create_time=instant(row.create_time),
+        expire_time=instant(row.expire_time),
+        phase=Phase(row.phase),
+        phase_time=optional_instant(row.phase_time),
+        code=opened("code", row.code) if row.code is not None else None,
+        completion_expire_time=optional_instant(row.completion_expire_time),
+        failure=Failure(**json.loads(row.failure)) if row.failure else None,
+        account_ids=words(row.account_ids),
+    )
+
+
+def answer(
+    tx: Transaction, connect_id: str, code: Secret, completion_code_hash: bytes, completion_expire_time: datetime
+) -> bool:
+    row = RequestRow.select().where(RequestRow.id == connect_id).first(tx.database)
+    if row is None:
+        return False
+    bound = context("code", row.id, row.profile_id, row.platform)
+    answered = (
+        RequestRow.update(
+            phase=Phase.ANSWERED,
+            phase_time=tx.now_us,
+            code=tx.vault.seal(code.reveal().encode(), bound),
+            completion_code_hash=completion_code_hash,
+            completion_expire_time=micros(completion_expire_time),
+        )
+        .where(RequestRow.id == connect_id, RequestRow.phase == Phase.BEGUN, RequestRow.expire_time > tx.now_us)
+        .execute(tx.database)
+    )
+    return bool(answered == 1)
+
+
+def start_exchange(tx: Transaction, connect_id: str, expected: Phase, limit: timedelta) -> bool:
+    started = (
+        RequestRow.update(phase=Phase.EXCHANGING, phase_time=tx.now_us, code=None, sweep_time=micros(tx.now + limit))
+        .where(RequestRow.id == connect_id, RequestRow.phase == expected)
+        .execute(tx.database)
+    )
+    return bool(started == 1)
+
+
+def keep_exchanged(tx: Transaction, connect_id: str, token_set: TokenSet) -> None:
+    row = RequestRow.select().where(RequestRow.id == connect_id).first(tx.database)
+    if row is None or row.phase != Phase.EXCHANGING:
+        return
+    bound = context("exchanged", row.id, row.profile_id, row.platform)
+    RequestRow.update(exchanged=tx.vault.seal(pack(token_set), bound)).where(RequestRow.id == row.id).execute(
+        tx.database
+    )
+
+
+def fail(tx: Transaction, connect_id: str, failure: Failure, expected: Sequence[Phase]) -> bool:
+    row = (
+        RequestRow.select().where(RequestRow.id == connect_id, RequestRow.phase.in_(list(expected))).first(tx.database)
+    )
+    if row is None:
+        return False
+    if row.exchanged is not None:
+        bound = context("exchanged", row.id, row.profile_id, row.platform)
+        revocations.add(
+            tx,
+            unpack(tx.vault.open(bytes(row.exchanged), bound)),
+            account_id=None,
+            grant_id="",
+            profile_id=row.profile_id,
+            platform=row.platform,
+            due_us=tx.now_us,
+        )
+    RequestRow.update(**ended(tx, Phase.FAILED), failure=json.dumps(asdict(failure))).where(
+        RequestRow.id == row.id
+    ).execute(tx.database)
+    tx.event(
+        EventKind.CONNECT_FAILED,
+        account_id=row.account_id,
+        profile_id=row.profile_id,
+        platform=row.platform,
+        caller=row.caller,
+        connect_id=row.id,
+        reason=failure.reason,
+    )
+    return True
+
+
+def ended(tx: Transaction, phase: Phase) -> dict[str, Any]:
+    """A request that has ended keeps its outcome and no secret but the verifier's seal."""
+    return {
+        "phase": phase,
+        "phase_time": tx.now_us,
+        "code": None,
+        "exchanged": None,
+        "sweep_time": micros(tx.now + OUTCOME_KEPT),
+    }
+
+
+def complete(tx: Transaction, request: AuthorizationRequest, grant: NewGrant) -> tuple[str, ...] | None:
+    """The ids of the accounts that the grant brought; None if the request was given up meanwhile."""
+    row = RequestRow.select().where(RequestRow.id == request.id).first(tx.database)
+    if row is None or row.phase != Phase.EXCHANGING:
+        return None
+    superseded = [(account.grant_id, account.id) for account in renewed(tx, request, grant)]
+    account_ids = accounts.attach(tx, request.profile_id, request.platform, request.caller, grant)
+    grants.add(tx, account_ids[0], request.profile_id, request.platform, grant)
+    for grant_id, account_id in superseded:
+        supersede(tx, grant_id, account_id)
+    RequestRow.update(**ended(tx, Phase.DONE), account_ids=" ".join(account_ids)).where(
+        RequestRow.id == request.id
+    ).execute(tx.database)
+    return account_ids
+
+
+def renewed(tx: Transaction, request: AuthorizationRequest, grant: NewGrant) -> list[Any]:
+    """The accounts as they stand that the grant is going to renew."""
+    users = [identity.platform_user_id for identity in grant.identities]
+    return list(
+        AccountRow.select()
+        .where(
+            AccountRow.profile_id == request.profile_id,
+            AccountRow.platform == request.platform,
+            AccountRow.platform_user_id.in_(users),
+        )
+        .execute(tx.database)
+    )
+
+
+def supersede(tx: Transaction, grant_id: str, account_id: str) -> None:
+    """An older grant that no account uses any more is retired, and its pair held until the account is revoked.
+
+    It is not revoked now: no platform documents that this would spare the user's newer grant.
+    """
+    grant = grants.get(tx, grant_id)
+    if grant is None or accounts.of_grant(tx, grant_id):
+        return
+    if grant.state == GrantState.DEAD:
+        GrantRow.delete().where(GrantRow.id == grant_id).execute(tx.database)
+        return
+    revocations.retire_grant(tx, grant, account_id, None)
+
+
+def sweep(tx: Transaction, limit: int) -> int:
+    """Gives up exchanges that never ended, and forgets requests whose outcome nobody can ask for any more; and revoked
+    grants whose last refresh never came back."""
+    revocations.drop_stale_stubs(tx)
+    rows = list(RequestRow.select().where(RequestRow.sweep_time <= tx.now_us).limit(limit).execute(tx.database))
+    for row in rows:
+        if row.phase == Phase.EXCHANGING:
+            failure = Failure(Reason.CONNECT_FAILED, "the exchange never ended; begin again")
+            fail(tx, row.id, failure, [Phase.EXCHANGING])
+        else:
+            RequestRow.delete().where(RequestRow.id == row.id).execute(tx.database)
+    return len(rows)

@@ -1,0 +1,249 @@
+"""SQL of revoking: the account's end, and the outbox of tokens that the platform has yet to confirm as revoked."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from server.accounts.errors import AccountNotFound
+from server.accounts.model import (
+    ClaimedRevocation,
+    EventKind,
+    GrantState,
+    PlatformRevocation,
+    Secret,
+    Status,
+    StatusReason,
+    TokenSet,
+)
+from server.storage.schema import AccountRow, GrantRow, RevocationRow
+from server.storage.statement import slot
+from server.storage.token_sets import open_grant
+from server.storage.transaction import Transaction, micros
+
+NOTHING_LEFT = (StatusReason.REFRESH_REJECTED.value, StatusReason.NOT_REFRESHABLE.value)
+"""Expired for a reason after which the platform holds nothing live. A lost outcome may have left a live pair there."""
+
+
+def context(row_id: str, profile_id: str, platform: str) -> tuple[str | int, ...]:
+    return ("revocations", "tokens", row_id, profile_id, platform, 0)
+
+
+def add(
+    tx: Transaction,
+    token_set: TokenSet,
+    *,
+    account_id: str | None,
+    grant_id: str,
+    profile_id: str,
+    platform: str,
+    due_us: int | None,
+) -> None:
+    """Puts a pair into the outbox; without a due time it is held back until its account is revoked."""
+    row_id = tx.new_id()
+    tokens = [token.reveal() for token in (token_set.refresh_token, token_set.access_token) if token]
+    RevocationRow.insert(
+        id=row_id,
+        account_id=account_id,
+        grant_id=grant_id,
+        profile_id=profile_id,
+        platform=platform,
+        tokens=tx.vault.seal(json.dumps(tokens).encode(), context(row_id, profile_id, platform)),
+        due_time=due_us,
+        create_time=tx.now_us,
+    ).execute(tx.database)
+
+
+def retire_grant(tx: Transaction, grant: Any, account_id: str, due_us: int | None) -> None:
+    """The grant's pair moves to the outbox. One that is being refreshed stays as a stub that catches the new pair."""
+    add(
+        tx,
+        open_grant(tx, grant),
+        account_id=account_id,
+        grant_id=grant.id,
+        profile_id=grant.profile_id,
+        platform=grant.platform,
+        due_us=due_us,
+    )
+    if grant.state == GrantState.SENT:
+        GrantRow.update(
+            state=GrantState.REVOKING,
+            account_id=account_id,
+            token_set=b"",
+            candidate=None,
+            unread_reply=None,
+            access_token_expire_time=None,
+            due_time=None,
+            identity_due_time=None,
+        ).where(GrantRow.id == grant.id).execute(tx.database)
+    else:
+        GrantRow.delete().where(GrantRow.id == grant.id).execute(tx.database)
+
+
+def add_for_retired(tx: Transaction, grant: Any, token_set: TokenSet) -> None:
+    """A refresh that was under way when its grant was retired has brought a new pair: it goes the same way."""
+    account = AccountRow.select().where(AccountRow.id == grant.account_id).first(tx.database)
+    held = account is not None and account.status != Status.REVOKED.value
+    add(
+        tx,
+        token_set,
+        account_id=grant.account_id,
+        grant_id=grant.id,
+        profile_id=grant.profile_id,
+        platform=grant.platform,
+        due_us=None if held else tx.now_us,
+    )
+    if account is not None and not held:
+        AccountRow.update(platform_revocation=PlatformRevocation.PENDING.value).where(
+            AccountRow.id == account.id
+        ).execute(tx.database)
+
+
+def revoke_account(tx: Transaction, account_id: str, caller: str, supported: bool, ends_user_grant: bool) -> None:
+    account = AccountRow.select().where(AccountRow.id == account_id).first(tx.database)
+    if account is None:
+        raise AccountNotFound(account_id)
+    if account.status == Status.REVOKED.value:
+        return
+    grant = GrantRow.select().where(GrantRow.id == account.grant_id).first(tx.database)
+    outcome = platform_outcome(tx, account, grant, supported, ends_user_grant)
+    if outcome is PlatformRevocation.PENDING and grant is not None:
+        retire_grant(tx, grant, account.id, tx.now_us)
+    elif grant is not None and not shares_grant(tx, account):
+        GrantRow.delete().where(GrantRow.id == grant.id).execute(tx.database)
+    of_account = RevocationRow.account_id == account.id
+    if outcome is PlatformRevocation.NOT_SUPPORTED or outcome is PlatformRevocation.KEPT_FOR_SIBLING:
+        RevocationRow.delete().where(of_account).execute(tx.database)
+    elif RevocationRow.update(due_time=tx.now_us).where(of_account).execute(tx.database):
+        outcome = PlatformRevocation.PENDING
+    AccountRow.update(
+        grant_id="",
+        status=Status.REVOKED.value,
+        status_reason=StatusReason.REVOKED_BY_CALLER.value,
+        status_time=tx.now_us,
+        update_time=tx.now_us,
+        platform_revocation=outcome.value,
+    ).where(AccountRow.id == account.id).execute(tx.database)
+    tx.event(
+        EventKind.REVOKED,
+        account_id=account.id,
+        profile_id=account.profile_id,
+        platform=account.platform,
+        caller=caller,
+        platform_revocation=outcome.name,
+    )
+
+
+def platform_outcome(
+    tx: Transaction, account: Any, grant: Any, supported: bool, ends_user_grant: bool
+) -> PlatformRevocation:
+    if shares_grant(tx, account) or (ends_user_grant and has_sibling(tx, account)):
+        return PlatformRevocation.KEPT_FOR_SIBLING
+    if grant is None or (grant.state == GrantState.DEAD and account.status_reason in NOTHING_LEFT):
+        return PlatformRevocation.NOTHING_TO_REVOKE
+    return PlatformRevocation.PENDING if supported else PlatformRevocation.NOT_SUPPORTED
+
+
+def shares_grant(tx: Transaction, account: Any) -> bool:
+    others = (AccountRow.grant_id == account.grant_id) & (AccountRow.id != account.id)
+    return bool(account.grant_id) and AccountRow.select().where(others).first(tx.database) is not None
+
+
+def has_sibling(tx: Transaction, account: Any) -> bool:
+    """Whether the same platform user is connected to another profile."""
+    others = (
+        (AccountRow.platform == account.platform)
+        & (AccountRow.platform_user_id == account.platform_user_id)
+        & (AccountRow.id != account.id)
+        & (AccountRow.status == Status.ACTIVE.value)
+    )
+    return AccountRow.select().where(others).first(tx.database) is not None
+
+
+def any_due(tx: Transaction, platform: str) -> bool:
+    statement = tx.statements.get(
+        "revocation_due",
+        tx.database,
+        lambda: (
+            RevocationRow.select(RevocationRow.id)
+            .where(RevocationRow.platform == slot("platform"), RevocationRow.due_time <= slot("now"))
+            .limit(1)
+        ),
+    )
+    return statement.run(tx.database, platform=platform, now=tx.now_us).fetchone() is not None
+
+
+def claim(
+    tx: Transaction, platform: str, lease: timedelta, limit: int, account_id: str | None
+) -> list[ClaimedRevocation]:
+    which = RevocationRow.due_time <= tx.now_us
+    if account_id is not None:
+        which &= RevocationRow.account_id == account_id
+    rows = list(
+        RevocationRow.select()
+        .where(RevocationRow.platform == platform, which)
+        .order_by(RevocationRow.due_time)
+        .limit(limit)
+        .execute(tx.database)
+    )
+    if rows:
+        RevocationRow.update(due_time=micros(tx.now + lease)).where(
+            RevocationRow.id.in_([row.id for row in rows])
+        ).execute(tx.database)
+    return [to_claimed(tx, row) for row in rows]
+
+
+def to_claimed(tx: Transaction, row: Any) -> ClaimedRevocation:
+    opened = tx.vault.open(bytes(row.tokens), context(row.id, row.profile_id, row.platform))
+    return ClaimedRevocation(row.id, row.platform, tuple(map(Secret, json.loads(opened))), row.attempts)
+
+
+def finish(tx: Transaction, revocation_id: str) -> None:
+    row = RevocationRow.select().where(RevocationRow.id == revocation_id).first(tx.database)
+    if row is None:
+        return
+    RevocationRow.delete().where(RevocationRow.id == row.id).execute(tx.database)
+    if row.account_id is not None:
+        confirm_if_done(tx, row.account_id)
+
+
+def drop_stub(tx: Transaction, grant: Any) -> None:
+    """The refresh of a retired grant has ended; nothing more is to come from it."""
+    GrantRow.delete().where(GrantRow.id == grant.id).execute(tx.database)
+    confirm_if_done(tx, grant.account_id)
+
+
+def drop_stale_stubs(tx: Transaction) -> None:
+    """Stubs of refreshes whose process died: their lease has run out."""
+    stale = (GrantRow.state == GrantState.REVOKING) & (GrantRow.lease_expire_time <= tx.now_us)
+    for grant in list(GrantRow.select().where(stale).execute(tx.database)):
+        drop_stub(tx, grant)
+
+
+def confirm_if_done(tx: Transaction, account_id: str) -> None:
+    """A revoked account says CONFIRMED once none of its tokens is left here, nor still to come from a refresh."""
+    waiting = RevocationRow.select().where(RevocationRow.account_id == account_id).first(tx.database)
+    coming = (
+        GrantRow.select()
+        .where(GrantRow.account_id == account_id, GrantRow.state == GrantState.REVOKING)
+        .first(tx.database)
+    )
+    account = AccountRow.select().where(AccountRow.id == account_id).first(tx.database)
+    if waiting or coming or account is None or account.platform_revocation != PlatformRevocation.PENDING.value:
+        return
+    AccountRow.update(platform_revocation=PlatformRevocation.CONFIRMED.value, update_time=tx.now_us).where(
+        AccountRow.id == account_id
+    ).execute(tx.database)
+    tx.event(
+        EventKind.PLATFORM_REVOCATION_CONFIRMED,
+        account_id=account_id,
+        profile_id=account.profile_id,
+        platform=account.platform,
+    )
+
+
+def retry(tx: Transaction, revocation_id: str, due_us: int, error: str) -> None:
+    RevocationRow.update(due_time=due_us, attempts=RevocationRow.attempts + 1, last_error=error).where(
+        RevocationRow.id == revocation_id
+    ).execute(tx.database)

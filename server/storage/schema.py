@@ -1,0 +1,162 @@
+"""The tables, as Peewee models.
+
+They are bound to no database: every query is executed on the one it is given, so several stores can live in one
+process. Times are whole microseconds since 1970 in UTC. `migrations/` holds frozen copies of what was created when.
+"""
+
+from __future__ import annotations
+
+from peewee import BigIntegerField, BlobField, BooleanField, CharField, IntegerField, Model, TextField
+
+
+class Base(Model):
+    class Meta:
+        legacy_table_names = False
+
+
+class AccountRow(Base):
+    """A connected account."""
+
+    id = CharField(primary_key=True)
+    profile_id = CharField()
+    platform = CharField()
+    platform_user_id = CharField()
+    grant_id = CharField()
+    handle = TextField()
+    display_name = TextField()
+    avatar_url = TextField()
+    scopes = TextField()
+    missing_scopes = TextField()
+    status = IntegerField()
+    status_reason = IntegerField()
+    status_time = BigIntegerField()
+    platform_revocation = IntegerField()
+    create_time = BigIntegerField()
+    update_time = BigIntegerField()
+
+    class Meta:
+        table_name = "accounts"
+
+
+class GrantRow(Base):
+    """A grant: its sealed token set, and when and by whom it is to be refreshed."""
+
+    id = CharField(primary_key=True)
+    account_id = CharField()
+    profile_id = CharField()
+    platform = CharField()
+    state = CharField()
+    generation = IntegerField()
+    token_set = BlobField()
+    candidate = BlobField(null=True)
+    unread_reply = BlobField(null=True)
+    refreshable = BooleanField()
+    access_token_expire_time = BigIntegerField(null=True)
+    due_time = BigIntegerField(null=True)
+    identity_due_time = BigIntegerField(null=True)
+    lease_owner = CharField(null=True)
+    lease_expire_time = BigIntegerField(null=True)
+    sends = IntegerField(default=0)
+    attempts = IntegerField(default=0)
+    last_error = TextField(default="")
+    last_refresh_time = BigIntegerField(null=True)
+    create_time = BigIntegerField()
+
+    class Meta:
+        table_name = "grants"
+
+
+class RequestRow(Base):
+    """An authorization request."""
+
+    id = CharField(primary_key=True)
+    state_hash = BlobField()
+    completion_code_hash = BlobField(null=True)
+    caller = CharField()
+    profile_id = CharField()
+    platform = CharField()
+    account_id = CharField(null=True)
+    scopes = TextField()
+    redirect_uri = TextField()
+    return_url = TextField(null=True)
+    caller_redirects = BooleanField()
+    endpoints = TextField()
+    code_verifier = BlobField()
+    code = BlobField(null=True)
+    exchanged = BlobField(null=True)
+    create_time = BigIntegerField()
+    expire_time = BigIntegerField()
+    phase = CharField()
+    phase_time = BigIntegerField(null=True)
+    completion_expire_time = BigIntegerField(null=True)
+    failure = TextField(null=True)
+    account_ids = TextField(default="")
+    sweep_time = BigIntegerField()
+
+    class Meta:
+        table_name = "authorization_requests"
+
+
+class RevocationRow(Base):
+    """The outbox: tokens that the platform has yet to confirm as revoked. Without a due time they are held back."""
+
+    id = CharField(primary_key=True)
+    account_id = CharField(null=True)
+    grant_id = CharField()
+    profile_id = CharField()
+    platform = CharField()
+    tokens = BlobField()
+    due_time = BigIntegerField(null=True)
+    attempts = IntegerField(default=0)
+    last_error = TextField(default="")
+    create_time = BigIntegerField()
+
+    class Meta:
+        table_name = "revocations"
+
+
+class EventRow(Base):
+    """One committed fact about an account."""
+
+    id = CharField(primary_key=True)
+    number = BigIntegerField(null=True)
+    time = BigIntegerField()
+    kind = CharField()
+    account_id = CharField(null=True)
+    profile_id = CharField()
+    platform = CharField()
+    caller = CharField()
+    facts = TextField()
+
+    class Meta:
+        table_name = "events"
+
+
+class CounterRow(Base):
+    """Named counters; `events` numbers the changes of accounts."""
+
+    name = CharField(primary_key=True)
+    value = BigIntegerField()
+
+    class Meta:
+        table_name = "counters"
+
+
+class SecretRow(Base):
+    """Sealed secrets of the service itself; `page_token_key` is one."""
+
+    name = CharField(primary_key=True)
+    sealed = BlobField()
+
+    class Meta:
+        table_name = "secrets"
+
+
+class KeyCheckRow(Base):
+    """What proves that a key of the ring is the one that this database was written with."""
+
+    key_id = CharField(primary_key=True)
+    value = BlobField()
+
+    class Meta:
+        table_name = "key_checks"

@@ -1,0 +1,43 @@
+"""Statements compiled once: Peewee builds a query in 230 us; running its stored SQL costs 10."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import Database, Value
+
+
+class Slot:
+    """A place in a statement that is filled when it runs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def slot(name: str) -> Value:
+    return Value(Slot(name), converter=False)
+
+
+class Statement:
+    """A Peewee query as SQL text for one database, with slots for its parameters."""
+
+    def __init__(self, database: Database, query: Any) -> None:
+        self.sql, self._parameters = database.get_sql_context().sql(query).query()
+
+    def run(self, database: Database, **values: Any) -> Any:
+        """A DB-API cursor."""
+        parameters = [values[p.name] if isinstance(p, Slot) else p for p in self._parameters]
+        return database.execute_sql(self.sql, parameters)
+
+
+class Statements:
+    """The compiled statements of one database, made when they are first needed."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Statement] = {}
+
+    def get(self, key: Any, database: Database, build: Any) -> Statement:
+        statement = self._made.get(key)
+        if statement is None:
+            statement = self._made[key] = Statement(database, build())
+        return statement

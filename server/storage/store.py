@@ -1,0 +1,204 @@
+"""The store: fulfils the domain's `Store` port over an engine, a vault and the SQL of the modules beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from peewee import Database
+
+from server.accounts.connect import EXCHANGE_LIMIT
+from server.accounts.errors import AccountNotFound
+from server.accounts.model import (
+    Account,
+    AccountFilter,
+    AuthorizationRequest,
+    ClaimedGrant,
+    ClaimedRevocation,
+    Commit,
+    Failure,
+    Identity,
+    IdentityRead,
+    NewGrant,
+    Page,
+    Phase,
+    Retry,
+    Secret,
+    StatusReason,
+    TokenSet,
+)
+from server.storage import accounts, grants, requests, revocations
+from server.storage.engine import SqliteEngine
+from server.storage.schema import RequestRow, SecretRow
+from server.storage.statement import Statements
+from server.storage.transaction import Transaction, micros, optional_micros
+from server.storage.vault import Vault
+
+T = TypeVar("T")
+
+
+class Clock:
+    """The database's time. On SQLite that is this machine's; tests move `offset`."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+class Store:
+    """See `server.accounts.ports.Store` for what each method promises."""
+
+    def __init__(self, engine: SqliteEngine, vault: Vault, new_id: Callable[[], str], clock: Clock) -> None:
+        self._engine = engine
+        self._vault = vault
+        self._new_id = new_id
+        self._clock = clock
+        self._statements = Statements()
+
+    async def now(self) -> datetime:
+        return self._clock()
+
+    async def ping(self) -> None:
+        """Returns if the database answers. Raises StoreUnavailable."""
+        await self._engine.read(lambda database: database.execute_sql("SELECT 1").fetchone())
+
+    async def page_token_key(self) -> bytes:
+        """The 32 bytes that page tokens are sealed with; made by the first migration."""
+        row = await self._read(lambda tx: SecretRow.select().where(SecretRow.name == "page_token_key").get(tx.database))
+        return self._vault.open(bytes(row.sealed), ("secrets", "sealed", "page_token_key"))
+
+    # --- reading accounts
+
+    async def account(self, account_id: str) -> Account | None:
+        return await self._engine.read(lambda database: accounts.get(database, self._statements, account_id))
+
+    async def accounts(self, account_ids: Sequence[str]) -> tuple[Account, ...]:
+        return await self._engine.read(lambda database: accounts.several(database, self._statements, account_ids))
+
+    async def list_accounts(self, which: AccountFilter, *, after: str, size: int) -> Page:
+        return await self._engine.read(
+            lambda database: accounts.list_page(database, self._statements, which, after=after, size=size)
+        )
+
+    # --- connecting
+
+    async def add_request(self, request: AuthorizationRequest) -> None:
+        await self._write(lambda tx: requests.add(tx, request))
+
+    async def request(self, connect_id: str) -> AuthorizationRequest | None:
+        return await self._read(lambda tx: requests.find(tx, RequestRow.id == connect_id))
+
+    async def request_by_state(self, state_hash: bytes) -> AuthorizationRequest | None:
+        return await self._read(lambda tx: requests.find(tx, RequestRow.state_hash == state_hash))
+
+    async def request_by_completion_code(self, completion_code_hash: bytes) -> AuthorizationRequest | None:
+        return await self._read(lambda tx: requests.find(tx, RequestRow.completion_code_hash == completion_code_hash))
+
+    async def answer_request(
+        self, connect_id: str, *, code: Secret, completion_code_hash: bytes, completion_expire_time: datetime
+    ) -> bool:
+        return await self._write(
+            lambda tx: requests.answer(tx, connect_id, code, completion_code_hash, completion_expire_time)
+        )
+
+    async def start_exchange(self, connect_id: str, *, expected: Phase) -> bool:
+        return await self._write(lambda tx: requests.start_exchange(tx, connect_id, expected, EXCHANGE_LIMIT))
+
+    async def keep_exchanged(self, connect_id: str, token_set: TokenSet) -> None:
+        await self._write(lambda tx: requests.keep_exchanged(tx, connect_id, token_set))
+
+    async def fail_request(self, connect_id: str, failure: Failure, *, expected: Sequence[Phase]) -> bool:
+        return await self._write(lambda tx: requests.fail(tx, connect_id, failure, expected))
+
+    async def complete_request(self, request: AuthorizationRequest, grant: NewGrant) -> tuple[Account, ...] | None:
+        account_ids = await self._write(lambda tx: requests.complete(tx, request, grant))
+        return None if account_ids is None else await self.accounts(account_ids)
+
+    async def sweep_requests(self, *, limit: int) -> int:
+        return await self._write(lambda tx: requests.sweep(tx, limit))
+
+    # --- refreshing
+
+    async def free_dead_leases(self) -> int:
+        return await self._write(grants.free_dead_leases)
+
+    async def claim_due(self, platform: str, *, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
+        if not await self._read(lambda tx: grants.any_due(tx, platform, refreshable=True)):
+            return []
+        return await self._write(lambda tx: grants.claim_due(tx, platform, owner, lease, limit))
+
+    async def commit_refresh(self, claimed: ClaimedGrant, token_set: TokenSet, due_time: datetime | None) -> Commit:
+        return await self._write(lambda tx: grants.commit_refresh(tx, claimed, token_set, optional_micros(due_time)))
+
+    async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
+        return await self._write(lambda tx: grants.release(tx, claimed, retry, error, reply))
+
+    async def use_candidate(self, claimed: ClaimedGrant) -> bool:
+        return await self._write(lambda tx: grants.use_candidate(tx, claimed))
+
+    async def expire_grant(self, claimed: ClaimedGrant, reason: StatusReason, *, error: str) -> bool:
+        return await self._write(lambda tx: grants.expire_grant(tx, claimed, reason, error))
+
+    async def expire_ended(self, platform: str, *, limit: int) -> int:
+        if not await self._read(lambda tx: grants.any_due(tx, platform, refreshable=False)):
+            return 0
+        return await self._write(lambda tx: grants.expire_ended(tx, platform, limit))
+
+    # --- reading identities again
+
+    async def claim_identity_due(self, platform: str, *, retry: timedelta, limit: int) -> list[IdentityRead]:
+        if not await self._read(lambda tx: grants.any_identity_due(tx, platform)):
+            return []
+        return await self._write(lambda tx: grants.claim_identity_due(tx, platform, retry, limit))
+
+    async def update_identity(self, grant_id: str, identity: Identity, *, due_time: datetime) -> bool:
+        def update(tx: Transaction) -> bool:
+            grants.set_identity_due(tx, grant_id, micros(due_time))
+            return accounts.update_identity(tx, grant_id, identity)
+
+        return await self._write(update)
+
+    async def refresh_now(self, grant_id: str, generation: int) -> None:
+        await self._write(lambda tx: grants.refresh_now(tx, grant_id, generation))
+
+    # --- revoking
+
+    async def revoke_account(self, account_id: str, *, caller: str, supported: bool, ends_user_grant: bool) -> Account:
+        await self._write(lambda tx: revocations.revoke_account(tx, account_id, caller, supported, ends_user_grant))
+        account = await self.account(account_id)
+        if account is None:
+            raise AccountNotFound(account_id)
+        return account
+
+    async def claim_revocations(
+        self, platform: str, *, lease: timedelta, limit: int, account_id: str | None = None
+    ) -> list[ClaimedRevocation]:
+        if not await self._read(lambda tx: revocations.any_due(tx, platform)):
+            return []
+        return await self._write(lambda tx: revocations.claim(tx, platform, lease, limit, account_id))
+
+    async def finish_revocation(self, claimed: ClaimedRevocation) -> None:
+        await self._write(lambda tx: revocations.finish(tx, claimed.id))
+
+    async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> None:
+        await self._write(lambda tx: revocations.retry(tx, claimed.id, micros(due_time), error))
+
+    # --- running
+
+    async def _read(self, work: Callable[[Transaction], T]) -> T:
+        return await self._engine.read(lambda database: work(self._transaction(database)))
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        def run(database: Any) -> T:
+            tx = self._transaction(database)
+            result = work(tx)
+            tx.write_events()
+            return result
+
+        return await self._engine.write(run)
+
+    def _transaction(self, database: Database) -> Transaction:
+        return Transaction(database, self._statements, self._vault, self._clock(), self._new_id)

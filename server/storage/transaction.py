@@ -1,0 +1,81 @@
+"""One transaction of the store: its database, its time, its vault, and the events that it will leave behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from peewee import Database
+
+from server.accounts.model import EventKind
+from server.storage.schema import CounterRow, EventRow
+from server.storage.statement import Statements
+from server.storage.vault import Vault
+
+
+class Transaction:
+    """What SQL functions work with. `now` is the database's time, one instant for the whole transaction."""
+
+    def __init__(
+        self, database: Database, statements: Statements, vault: Vault, now: datetime, new_id: Callable[[], str]
+    ) -> None:
+        self.database = database
+        self.statements = statements
+        self.vault = vault
+        self.now = now
+        self.now_us = micros(now)
+        self.new_id = new_id
+        self._events: list[dict[str, Any]] = []
+
+    def event(
+        self, kind: EventKind, *, account_id: str | None, profile_id: str, platform: str, caller: str = "", **facts: Any
+    ) -> None:
+        """Records a fact; it is written when the transaction ends, and only if it commits."""
+        self._events.append(
+            {
+                "id": self.new_id(),
+                "number": None,
+                "time": self.now_us,
+                "kind": kind,
+                "account_id": account_id,
+                "profile_id": profile_id,
+                "platform": platform,
+                "caller": caller,
+                "facts": json.dumps(facts, separators=(",", ":")),
+            }
+        )
+
+    def write_events(self) -> None:
+        """Numbers the changes of accounts from the one counter row, last, so that numbers follow the commits."""
+        if not self._events:
+            return
+        changes = [event for event in self._events if event["kind"].changes_account]
+        if changes:
+            taken = CounterRow.update(value=CounterRow.value + len(changes)).where(CounterRow.name == "events")
+            [row] = taken.returning(CounterRow.value).execute(self.database)
+            for number, event in enumerate(changes, row.value - len(changes) + 1):
+                event["number"] = number
+        EventRow.insert_many(self._events).execute(self.database)
+
+
+def micros(time: datetime) -> int:
+    return round(time.timestamp() * 1_000_000)
+
+
+def optional_micros(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1_000_000)
+
+
+def instant(us: int) -> datetime:
+    return datetime.fromtimestamp(us / 1_000_000, UTC)
+
+
+def optional_instant(us: int | None) -> datetime | None:
+    return None if us is None else datetime.fromtimestamp(us / 1_000_000, UTC)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Scopes and ids are stored as text separated by spaces; none of them contains one (RFC 6749 section 3.3)."""
+    return tuple(text.split())
