@@ -35,6 +35,10 @@ def refusal(request: AuthorizationRequest, reason: Reason, text: str, **facts: s
     return ConnectRefused(reason, text, connect_id=request.id, **facts)
 
 
+def given_up(request: AuthorizationRequest) -> ConnectRefused:
+    return refusal(request, Reason.CONNECT_FAILED, "the connect took too long and was given up; begin again")
+
+
 class Exchanger:
     """Runs exchanges to their end, whoever stops waiting for them."""
 
@@ -94,15 +98,17 @@ class Exchanger:
         token_set = await self._redeem(platform, request, code)
         try:
             # Should we die from here on, the sweep finds the tokens with the request and revokes them.
-            await self._store.keep_exchanged(request.id, token_set)
+            kept = await self._store.keep_exchanged(request.id, token_set)
         except StoreUnavailable:
             await self._give_back(platform, token_set)
             raise
+        if not kept:
+            raise given_up(request)
         identities = await self._identify(platform, request, token_set)
         await self._check_reconnect(request, identities)
         accounts = await self._store.complete_request(request, await self._grant(request, token_set, identities))
         if accounts is None:
-            raise refusal(request, Reason.CONNECT_FAILED, "the connect took too long and was given up; begin again")
+            raise given_up(request)
         return accounts
 
     async def _redeem(self, platform: Platform, request: AuthorizationRequest, code: Secret) -> TokenSet:

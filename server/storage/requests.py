@@ -128,13 +128,30 @@ def start_exchange(tx: Transaction, connect_id: str, expected: Phase, limit: tim
     return bool(started == 1)
 
 
-def keep_exchanged(tx: Transaction, connect_id: str, token_set: TokenSet) -> None:
+def keep_exchanged(tx: Transaction, connect_id: str, token_set: TokenSet) -> bool:
+    """Keeps the tokens with the request; if that was given up meanwhile, they go to the outbox, and it says False."""
     row = RequestRow.select().where(RequestRow.id == connect_id).first(tx.database)
     if row is None or row.phase != Phase.EXCHANGING:
-        return
+        if row is not None:
+            revoke_exchanged(tx, row, token_set)
+        return False
     bound = context("exchanged", row.id, row.profile_id, row.platform)
     RequestRow.update(exchanged=tx.vault.seal(pack(token_set), bound)).where(RequestRow.id == row.id).execute(
         tx.database
+    )
+    return True
+
+
+def revoke_exchanged(tx: Transaction, row: Any, token_set: TokenSet) -> None:
+    """A grant that no account will use goes to the outbox."""
+    revocations.add(
+        tx,
+        token_set,
+        account_id=None,
+        grant_id="",
+        profile_id=row.profile_id,
+        platform=row.platform,
+        due_us=tx.now_us,
     )
 
 
@@ -146,15 +163,7 @@ def fail(tx: Transaction, connect_id: str, failure: Failure, expected: Sequence[
         return False
     if row.exchanged is not None:
         bound = context("exchanged", row.id, row.profile_id, row.platform)
-        revocations.add(
-            tx,
-            unpack(tx.vault.open(bytes(row.exchanged), bound)),
-            account_id=None,
-            grant_id="",
-            profile_id=row.profile_id,
-            platform=row.platform,
-            due_us=tx.now_us,
-        )
+        revoke_exchanged(tx, row, unpack(tx.vault.open(bytes(row.exchanged), bound)))
     RequestRow.update(**ended(tx, Phase.FAILED), failure=json.dumps(asdict(failure))).where(
         RequestRow.id == row.id
     ).execute(tx.database)

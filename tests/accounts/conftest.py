@@ -1,0 +1,104 @@
+"""The domain put together over the real store and a scripted platform."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from server.accounts.callback import Callback
+from server.accounts.connect import Connector
+from server.accounts.exchange import Exchanger
+from server.accounts.gate import Gate
+from server.accounts.identity import IdentityReader
+from server.accounts.model import (
+    Account,
+    AuthorizationResponse,
+    Caller,
+    Secret,
+    SendBrowser,
+)
+from server.accounts.read import Reader
+from server.accounts.refresh import Refresher
+from server.accounts.revoke import Revoker
+from server.storage.store import Clock, Store
+from tests.accounts.script import CALLER, ScriptedPlatform, Watcher
+
+
+@dataclass
+class House:
+    """All use cases, and the shortcuts that tests take through them."""
+
+    store: Store
+    clock: Clock
+    platform: ScriptedPlatform
+    observer: Watcher
+    exchanger: Exchanger
+    connector: Connector
+    callback: Callback
+    reader: Reader
+    refresher: Refresher
+    identities: IdentityReader
+    revoker: Revoker
+    gate: Gate
+
+    async def begin(self, caller: Caller = CALLER, **fields: object) -> str:
+        """Begins a connect; the state."""
+        request: dict[str, object] = {
+            "profile_id": "p1",
+            "platform": "twitter",
+            "scopes": (),
+            "return_url": "https://app.test/done",
+            "redirect_uri": None,
+            "account_id": None,
+        }
+        begun = await self.connector.begin(caller, **{**request, **fields})  # type: ignore[arg-type]
+        return parse_qs(urlsplit(begun.authorization_url).query)["state"][0]
+
+    async def come_back(self, state: str, code: str = "code") -> str:
+        """Brings the browser to the callback; the completion code that it is sent on with."""
+        answer = await self.callback.answer("twitter", AuthorizationResponse(Secret(state), Secret(code)))
+        assert isinstance(answer, SendBrowser), answer
+        return parse_qs(urlsplit(answer.url).query)["completion_code"][0]
+
+    async def complete(
+        self, completion_code: str, caller: Caller = CALLER, profile_id: str = "p1"
+    ) -> tuple[Account, ...]:
+        return await self.connector.complete(
+            caller, profile_id=profile_id, completion_code=Secret(completion_code), response=None
+        )
+
+    async def connect(self, **fields: object) -> Account:
+        state = await self.begin(**fields)
+        profile_id = str(fields.get("profile_id", "p1"))
+        [account] = await self.complete(await self.come_back(state), profile_id=profile_id)
+        return account
+
+    async def account(self, account_id: str) -> Account:
+        account = await self.store.account(account_id)
+        assert account is not None
+        return account
+
+
+@pytest.fixture
+def house(store: Store, clock: Clock, new_id: Callable[[], str]) -> House:
+    platform, observer, gate = ScriptedPlatform(store), Watcher(), Gate(16)
+    platforms, gates = {"twitter": platform}, {"twitter": gate}
+    minute = timedelta(minutes=1)
+    exchanger = Exchanger(store, platforms, observer, new_id, min_interval=minute)
+    reader = Reader(store, platforms)
+    return House(
+        store=store,
+        clock=clock,
+        platform=platform,
+        observer=observer,
+        exchanger=exchanger,
+        connector=Connector(store, platforms, exchanger, new_id, lambda p: f"https://accounts.test/oauth/callback/{p}"),
+        callback=Callback(store, platforms, exchanger),
+        reader=reader,
+        refresher=Refresher(store, platforms, gates, observer, owner="me", lease=minute, min_interval=minute),
+        identities=IdentityReader(store, platforms, gates),
+        revoker=Revoker(store, reader, platforms, observer),
+        gate=gate,
+    )

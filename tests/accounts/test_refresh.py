@@ -1,0 +1,304 @@
+"""Refreshing: each refresh token is spent once, and no account is called expired whose grant may live."""
+
+import asyncio
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from server.accounts.errors import GrantDead, NotSent, OurFault, OutcomeUnknown, PlatformRefused, TokenRejected
+from server.accounts.model import Account, Identity, Status, StatusReason
+from tests.accounts.conftest import House
+from tests.accounts.script import CALLER
+
+DUE = timedelta(minutes=103)
+"""After 85 % of two hours."""
+
+
+async def due_account(house: House) -> Account:
+    account = await house.connect()
+    house.clock.offset += DUE
+    return account
+
+
+def sent(house: House) -> list[str]:
+    return [detail for kind, detail in house.platform.calls if kind == "refresh"]
+
+
+async def test_a_grant_is_refreshed_when_it_is_due_and_not_before(house: House) -> None:
+    account = await house.connect()
+    house.clock.offset += timedelta(minutes=89)
+    assert await house.refresher.run_once() == 0
+    house.clock.offset += timedelta(minutes=14)
+    assert await house.refresher.run_once() == 1
+    assert (await house.account(account.id)).last_refresh_time is not None
+    assert await house.refresher.run_once() == 0
+
+
+async def test_each_refresh_sends_the_newest_token_once(house: House) -> None:
+    await house.connect()
+    for _ in range(5):
+        house.clock.offset += DUE
+        await house.refresher.run_once()
+    assert sent(house) == ["rt-1", "rt-2", "rt-3", "rt-4", "rt-5"]
+
+
+async def test_a_dead_grant_expires_the_account_and_gets_no_more_requests(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", GrantDead("Value passed for the token was invalid.", status=400))
+    await house.refresher.run_once()
+    after = await house.account(account.id)
+    assert (after.status, after.status_reason) == (Status.EXPIRED, StatusReason.REFRESH_REJECTED)
+    house.clock.offset += timedelta(days=7)
+    assert await house.refresher.run_once() == 0
+    assert len(sent(house)) == 1
+
+
+@pytest.mark.parametrize(
+    "failure", [NotSent("connect refused"), PlatformRefused("503", status=503), PlatformRefused("429", status=429)]
+)
+async def test_a_platforms_bad_hour_expires_nobody(house: House, failure: Exception) -> None:
+    account = await due_account(house)
+    for _ in range(20):
+        house.platform.answer_next("refresh", failure)
+        await house.refresher.run_once()
+        house.clock.offset += timedelta(hours=1, seconds=1)
+    assert (await house.account(account.id)).status is Status.ACTIVE
+    house.platform.lines["refresh"].clear()
+    assert await house.refresher.run_once() == 1
+    assert (await house.account(account.id)).last_refresh_time is not None
+
+
+async def test_retry_after_holds_the_whole_platform(house: House) -> None:
+    await due_account(house)
+    await house.connect(profile_id="p2")
+    house.platform.answer_next("refresh", PlatformRefused("429", status=429, retry_after=timedelta(seconds=120)))
+    await house.refresher.run_once()
+    house.clock.offset += timedelta(hours=2)
+    assert await house.refresher.run_once() == 0
+    assert house.gate.held
+
+
+async def test_a_refused_registration_holds_the_platform_and_marks_nobody(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", OurFault("invalid_client", status=401))
+    await house.refresher.run_once()
+    assert "registration" in house.gate.held
+    assert (await house.account(account.id)).status is Status.ACTIVE
+
+
+async def test_a_lost_answer_is_tried_once_more_near_the_end_and_then_the_outcome_is_lost(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", OutcomeUnknown("reset after sending"))
+    await house.refresher.run_once()
+    assert await house.refresher.run_once() == 0
+    house.clock.offset += timedelta(minutes=13)
+    house.platform.answer_next("refresh", GrantDead("invalid", status=400))
+    await house.refresher.run_once()
+    after = await house.account(account.id)
+    assert (after.status, after.status_reason) == (Status.EXPIRED, StatusReason.REFRESH_OUTCOME_LOST)
+    assert sent(house) == ["rt-1", "rt-1"]
+
+
+async def test_a_lost_answer_whose_retry_succeeds_costs_nothing(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", OutcomeUnknown("reset after sending"))
+    await house.refresher.run_once()
+    house.clock.offset += timedelta(minutes=13)
+    await house.refresher.run_once()
+    assert (await house.account(account.id)).status is Status.ACTIVE
+    house.clock.offset += DUE
+    await house.refresher.run_once()
+    assert sent(house) == ["rt-1", "rt-1", "rt-2"]
+
+
+async def test_two_lost_answers_are_not_followed_by_a_third_request(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", OutcomeUnknown("reset"), OutcomeUnknown("reset"))
+    await house.refresher.run_once()
+    house.clock.offset += timedelta(minutes=13)
+    await house.refresher.run_once()
+    assert (await house.account(account.id)).status is Status.ACTIVE
+    house.clock.offset += timedelta(minutes=6)
+    await house.refresher.run_once()
+    after = await house.account(account.id)
+    assert (after.status, after.status_reason) == (Status.EXPIRED, StatusReason.REFRESH_OUTCOME_LOST)
+    assert len(sent(house)) == 2
+
+
+async def test_a_retry_that_was_refused_keeps_the_right_to_one_retry(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", OutcomeUnknown("reset"), PlatformRefused("429", status=429), NotSent("dns"))
+    await house.refresher.run_once()
+    house.clock.offset += timedelta(minutes=13)
+    for _ in range(3):
+        await house.refresher.run_once()
+        house.clock.offset += timedelta(minutes=1)
+    assert (await house.account(account.id)).status is Status.ACTIVE
+    assert sent(house) == ["rt-1"] * 4
+
+
+async def test_where_nothing_rotates_a_lost_answer_is_just_tried_again(house: House) -> None:
+    account = await due_account(house)
+    house.platform.rules = dataclasses.replace(house.platform.rules, refresh_token_single_use=False)
+    house.platform.answer_next("refresh", *[OutcomeUnknown("reset")] * 4)
+    for _ in range(5):
+        await house.refresher.run_once()
+        house.clock.offset += timedelta(hours=1, seconds=1)
+    after = await house.account(account.id)
+    assert after.status is Status.ACTIVE and after.last_refresh_time is not None
+
+
+async def test_a_claim_whose_process_died_counts_as_a_lost_answer(house: House) -> None:
+    account = await due_account(house)
+    [claimed] = await house.store.claim_due("twitter", owner="dead", lease=timedelta(seconds=60), limit=1)
+    assert await house.refresher.run_once() == 0
+    house.clock.offset += timedelta(seconds=61)
+    await house.refresher.run_once()
+    assert sent(house) == []
+    house.clock.offset += timedelta(minutes=13)
+    await house.refresher.run_once()
+    assert sent(house) == ["rt-1"]
+    assert (await house.account(account.id)).status is Status.ACTIVE
+
+
+async def test_a_refresh_rejected_by_a_lost_race_does_not_expire_the_account(house: House) -> None:
+    account = await due_account(house)
+    go_on = asyncio.Event()
+    house.platform.answer_next("refresh", go_on, GrantDead("replayed", status=400))
+    await house.refresher.work_off("twitter")
+    while not sent(house):
+        await asyncio.sleep(0)
+    house.clock.offset += timedelta(seconds=61)
+    [other] = await house.store.claim_due("twitter", owner="other", lease=timedelta(seconds=60), limit=1)
+    now = await house.store.now()
+    await house.store.commit_refresh(other, await house.platform.mint(("users.read",)), now + timedelta(hours=1))
+    go_on.set()
+    await house.refresher.settled()
+    assert (await house.account(account.id)).status is Status.ACTIVE
+
+
+async def test_a_pair_that_lost_the_swap_is_tried_before_the_grant_is_called_dead(house: House) -> None:
+    account = await due_account(house)
+    go_on = asyncio.Event()
+    house.platform.answer_next("refresh", go_on)
+    await house.refresher.work_off("twitter")
+    while not sent(house):
+        await asyncio.sleep(0)
+    house.clock.offset += timedelta(seconds=61)
+    [other] = await house.store.claim_due("twitter", owner="other", lease=timedelta(seconds=60), limit=1)
+    now = await house.store.now()
+    wrong = await house.platform.mint(("users.read",))
+    await house.store.commit_refresh(other, wrong, now)
+    go_on.set()
+    await house.refresher.settled()
+    house.platform.answer_next("refresh", GrantDead("not this one", status=400))
+    await house.refresher.run_once()
+    await house.refresher.run_once()
+    after = await house.account(account.id)
+    assert after.status is Status.ACTIVE
+    assert sent(house)[-1] != wrong.refresh_token.reveal()
+
+
+async def test_one_bad_grant_does_not_stop_the_others(house: House) -> None:
+    for number in range(5):
+        house.platform.answer_next("identify", (Identity(str(number), f"user{number}"),))
+        await house.connect()
+    house.clock.offset += DUE
+    house.platform.answer_next("refresh", RuntimeError("a bug"))
+    await house.refresher.run_once()
+    assert [outcome for kind, outcome in house.observer.seen if kind == "refreshed"].count("refreshed") == 4
+
+
+async def test_no_more_refreshes_are_in_flight_than_the_gate_allows(house: House) -> None:
+    for number in range(40):
+        house.platform.answer_next("identify", (Identity(str(number), f"user{number}"),))
+        await house.connect()
+    house.clock.offset += DUE
+    go_on = asyncio.Event()
+    house.platform.answer_next("refresh", *[go_on] * 16)
+    working = asyncio.create_task(house.refresher.work_off("twitter"))
+    while len(sent(house)) < 16:
+        await asyncio.sleep(0)
+    assert house.gate.in_flight == 16
+    go_on.set()
+    assert await working == 40
+    await house.refresher.settled()
+    assert len(set(sent(house))) == 40
+
+
+async def test_after_stop_nothing_is_claimed(house: House) -> None:
+    await due_account(house)
+    house.refresher.stop()
+    assert await house.refresher.run_once() == 0
+    assert sent(house) == []
+
+
+# --- identities
+
+
+async def test_the_identity_is_read_again_at_its_interval_and_not_at_every_refresh(house: House) -> None:
+    account = await house.connect()
+    for _ in range(5):
+        house.clock.offset += DUE
+        await house.refresher.run_once()
+        await house.identities.work_off("twitter")
+    assert house.platform.count("identify") == 1
+    house.clock.offset += timedelta(days=30)
+    await house.refresher.run_once()
+    house.platform.answer_next("identify", (Identity("1", "countess"),))
+    assert await house.identities.work_off("twitter") == 1
+    assert (await house.account(account.id)).handle == "countess"
+    assert await house.identities.work_off("twitter") == 0
+
+
+async def test_a_refused_access_token_is_settled_by_a_refresh(house: House) -> None:
+    account = await house.connect()
+    house.clock.offset += timedelta(days=31)
+    await house.refresher.run_once()
+    house.platform.answer_next("identify", TokenRejected("401", status=401))
+    house.platform.answer_next("refresh", GrantDead("invalid", status=400))
+    await house.identities.work_off("twitter")
+    assert (await house.account(account.id)).status is Status.ACTIVE
+    await house.refresher.run_once()
+    assert (await house.account(account.id)).status is Status.EXPIRED
+
+
+# --- revoking
+
+
+async def test_revoking_sends_the_refresh_token_then_the_access_token(house: House) -> None:
+    account = await house.connect()
+    revoked = await house.revoker.revoke(CALLER, account.id)
+    assert (revoked.status, revoked.platform_revocation.name) == (Status.REVOKED, "CONFIRMED")
+    assert [detail for kind, detail in house.platform.calls if kind == "revoke"] == ["rt-1", "at-1"]
+    again = await house.revoker.revoke(CALLER, account.id)
+    assert again == revoked
+    assert house.platform.count("revoke") == 2
+
+
+async def test_a_platform_that_does_not_confirm_is_asked_again_until_it_does(house: House) -> None:
+    account = await house.connect()
+    house.platform.answer_next("revoke", PlatformRefused("503", status=503), OutcomeUnknown("reset"))
+    assert (await house.revoker.revoke(CALLER, account.id)).platform_revocation.name == "PENDING"
+    assert (await house.revoker.revoke(CALLER, account.id)).platform_revocation.name == "PENDING"
+    for _ in range(2):
+        house.clock.offset += timedelta(minutes=5)
+        await house.revoker.work_off("twitter")
+    assert (await house.account(account.id)).platform_revocation.name == "CONFIRMED"
+
+
+async def test_a_revoke_during_a_refresh_revokes_the_new_pair_as_well(house: House) -> None:
+    account = await due_account(house)
+    go_on = asyncio.Event()
+    house.platform.answer_next("refresh", go_on)
+    await house.refresher.work_off("twitter")
+    while not sent(house):
+        await asyncio.sleep(0)
+    await house.revoker.revoke(CALLER, account.id)
+    go_on.set()
+    await house.refresher.settled()
+    await house.revoker.work_off("twitter")
+    after = await house.account(account.id)
+    assert (after.status, after.platform_revocation.name) == (Status.REVOKED, "CONFIRMED")
+    assert [detail for kind, detail in house.platform.calls if kind == "revoke"] == ["rt-1", "at-1", "rt-2", "at-2"]
