@@ -1,0 +1,124 @@
+"""The commands of `python -m server`: serve (the default), migrate, config check, keys new."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from server import config
+from server.storage.engine import DatabaseInUse, SqliteEngine
+from server.storage.keyring import KeyRing, KeyRingError
+from server.storage.migrate import SchemaMismatch, migrate
+
+EXPECTED = (config.ConfigError, KeyRingError, SchemaMismatch, DatabaseInUse, OSError)
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """What an operator can put right is told in a line each, without a traceback."""
+    try:
+        yield
+    except config.ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(2)
+    except EXPECTED as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "config_file",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="ACCOUNTS_CONFIG",
+    show_envvar=True,
+    help="The TOML file with the settings; config.example.toml explains each.",
+)
+@click.pass_context
+def main(context: click.Context, config_file: Path) -> None:
+    """Connected Accounts. Without a command it serves until SIGTERM or SIGINT."""
+    # The calendar reads naive local time; a daylight-saving change must not move it.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    context.obj = config_file
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
+
+
+@main.command()
+@click.pass_obj
+def serve(config_file: Path) -> None:
+    """Serve until SIGTERM or SIGINT (the default command)."""
+    from server.app import StartRefused, load_settings, serve_until_signal  # noqa: PLC0415 (other commands need less)
+
+    with told_plainly():
+        settings = load_settings(config_file)
+        try:
+            import uvloop  # noqa: PLC0415
+
+            uvloop.run(serve_until_signal(settings))
+        except StartRefused as error:
+            raise OSError(str(error)) from None
+
+
+@main.command("migrate")
+@click.pass_obj
+def migrate_command(config_file: Path) -> None:
+    """Bring the database to the schema of this version. Only this command changes the schema."""
+    with told_plainly():
+        settings = load(config_file)
+        ring = KeyRing.load(settings.keys.file)
+        engine = SqliteEngine(settings.database.path)
+        try:
+            applied = migrate(engine.database, ring)
+        finally:
+            engine.close()
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+@main.group("config")
+def config_group() -> None:
+    """Look at the settings."""
+
+
+@config_group.command("check")
+@click.pass_obj
+def config_check(config_file: Path) -> None:
+    """Name every problem at once, or print the effective settings without their secrets."""
+    with told_plainly():
+        click.echo(config.to_text(load(config_file)))
+
+
+@main.group("keys")
+def keys_group() -> None:
+    """Manage the key file."""
+
+
+@keys_group.command("new")
+@click.pass_obj
+def keys_new(config_file: Path) -> None:
+    """Write a new key file where the settings name one; an existing file is never overwritten."""
+    with told_plainly():
+        settings = load(config_file)
+        if settings.database.path.exists() and not settings.keys.file.exists():
+            raise KeyRingError(
+                f"{settings.database.path} exists: a new key would not open what it holds. Restore its key file instead"
+            )
+        key_id = KeyRing.create(settings.keys.file)
+    click.echo(f"wrote {settings.keys.file} with the active key {key_id}; keep it apart from backups of the database")
+
+
+def load(config_file: Path) -> config.Settings:
+    from server.app import load_settings  # noqa: PLC0415
+
+    return load_settings(config_file)
