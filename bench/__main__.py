@@ -1,0 +1,227 @@
+"""`make bench`: measures the service beside a bare server in one run, and prints the ratios with their limits.
+
+Figures of shared machines are noisy, so each pair is measured in turns and the median of the turns' ratios is told,
+with their range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from synposter.accounts.v1 import account_service_pb2 as pb
+
+from bench.fill import PER_PROFILE, account_id, fill
+from bench.load import Result
+from sandbox.local import Local, free_port
+
+SERVICE = "/synposter.accounts.v1.AccountService"
+TURNS = 5
+CONNECTIONS, STREAMS = 4, 16
+console = Console()
+
+
+@dataclass
+class Row:
+    """One line of the report; `holds` is None where the figure has no limit."""
+
+    name: str
+    figure: str
+    limit: str
+    holds: bool | None
+
+
+@contextlib.contextmanager
+def deployment(accounts: int) -> Iterator[Local]:
+    """A service over `accounts` accounts, not started yet; no platform is reached."""
+    with tempfile.TemporaryDirectory() as name, Path(name, "server.log").open("wb") as log:
+        local = Local(
+            Path(name), ports={part: free_port() for part in ("grpc", "http", "sandbox")}, level="warning", log=log
+        )
+        local.prepare()
+        if accounts:
+            fill(Path(name, "accounts.db"), accounts)
+        try:
+            yield local
+        finally:
+            local.stop()
+
+
+@contextlib.contextmanager
+def bare_server() -> Iterator[int]:
+    process = subprocess.Popen([sys.executable, "-m", "bench.noop"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def load(port: int, method: str, key: str, messages: list[bytes], seconds: float) -> Result:
+    """One run of the load generator, in a process of its own."""
+    task = {
+        "port": port, "method": method, "key": key, "messages": [message.hex() for message in messages],
+        "seconds": seconds, "connections": CONNECTIONS, "streams": STREAMS,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load"], input=json.dumps(task), capture_output=True, text=True, check=True
+    )
+    result = Result(**json.loads(done.stdout))
+    assert not result.bad, f"{result.bad} calls of {method} failed"
+    return result
+
+
+class Target:
+    """A method under load."""
+
+    def __init__(self, port: int, method: str, key: str, messages: list[bytes]) -> None:
+        self.task = (port, method, key, messages)
+
+    def rate(self, seconds: float) -> float:
+        return load(*self.task, seconds).rate
+
+
+def get_account(local: Local, accounts: int) -> Target:
+    rng = random.Random(7)
+    messages = [pb.GetAccountRequest(id=account_id(rng.randrange(accounts))).SerializeToString() for _ in range(5000)]
+    return Target(int(local.target.split(":")[1]), f"{SERVICE}/GetAccount", local.api_key, messages)
+
+
+def list_accounts(local: Local, accounts: int) -> Target:
+    rng = random.Random(7)
+    messages = [
+        pb.ListAccountsRequest(profile_id=f"acme/{rng.randrange(accounts // PER_PROFILE)}").SerializeToString()
+        for _ in range(2000)
+    ]
+    return Target(int(local.target.split(":")[1]), f"{SERVICE}/ListAccounts", local.api_key, messages)
+
+
+def side_by_side(one: Target, other: Target, seconds: float) -> tuple[list[float], list[float]]:
+    """Rates of both, measured in turns."""
+    one.rate(0.5), other.rate(0.5)
+    pairs = [(one.rate(seconds), other.rate(seconds)) for _ in range(TURNS)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def told(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def reads(seconds: float) -> list[Row]:
+    with deployment(100_000) as local, bare_server() as port:
+        local.start_server()
+        bare = Target(port, "/bench.Bare/Noop", local.api_key, [b""])
+        get = get_account(local, 100_000)
+        gets, bares = side_by_side(get, bare, seconds)
+        ratios = [a / b for a, b in zip(gets, bares, strict=True)]
+        lists, gets_again = side_by_side(list_accounts(local, 100_000), get, seconds)
+        costs = [b / a for a, b in zip(lists, gets_again, strict=True)]
+    return [
+        Row("bare no-op, calls/s", f"{statistics.median(bares):,.0f}", "", None),
+        Row("GetAccount over 100,000, calls/s", f"{statistics.median(gets):,.0f}", "", None),
+        Row("GetAccount / bare no-op", told(ratios), ">= 0.45", statistics.median(ratios) >= 0.45),
+        Row("ListAccounts of 50, in GetAccounts", told(costs), "<= 6", statistics.median(costs) <= 6),
+    ]
+
+
+def size(seconds: float) -> list[Row]:
+    with deployment(1_000) as small, deployment(1_000_000) as large:
+        small.start_server(), large.start_server()
+        large_rates, small_rates = side_by_side(get_account(large, 1_000_000), get_account(small, 1_000), seconds)
+        ratios = [a / b for a, b in zip(large_rates, small_rates, strict=True)]
+        memory = resident(small.pid("server")), resident(large.pid("server"))
+        large.kill("server")
+        tick = asyncio.run(idle_tick(large))
+    return [
+        Row("GetAccount, 1,000,000 accounts / 1,000", told(ratios), ">= 0.9", statistics.median(ratios) >= 0.9),
+        Row("tick that finds nothing due in 1,000,000", f"{tick * 1000:.2f} ms", "< 2 ms", tick < 0.002),
+        Row("memory under load, 1,000 and 1,000,000", f"{memory[0]:.0f} and {memory[1]:.0f} MB", "", None),
+    ]
+
+
+async def idle_tick(local: Local) -> float:
+    """Seconds that one round of all jobs takes; the median of many."""
+    from server.app import App, load_settings  # noqa: PLC0415 (imports the whole server)
+
+    app = App(load_settings(local.config_file), run_jobs=False)
+    await app.start()
+    times = []
+    for _ in range(200):
+        began = time.perf_counter()
+        for name in app.platforms:
+            await app.refresher.work_off(name)
+            await app.revoker.work_off(name)
+            await app.identities.work_off(name)
+        times.append(time.perf_counter() - began)
+    await app.stop()
+    return statistics.median(times)
+
+
+def start() -> list[Row]:
+    with deployment(1_000) as local:
+        times, memory = [], 0.0
+        for _ in range(TURNS):
+            began = time.perf_counter()
+            local.start_server()
+            times.append(time.perf_counter() - began)
+            time.sleep(2)
+            memory = resident(local.pid("server"))
+            local.kill("server")
+    median = statistics.median(times)
+    return [
+        Row(
+            "cold start to answering",
+            f"{median:.2f} s  ({min(times):.2f} to {max(times):.2f})",
+            "< 1.5 s",
+            median < 1.5,
+        ),
+        Row("idle memory", f"{memory:.0f} MB", "< 125 MB", memory < 125),
+    ]
+
+
+def resident(pid: int) -> float:
+    """Megabytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(pid)
+
+
+PARTS = {"start": lambda seconds: start(), "reads": reads, "size": size}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), help="which to measure (default: all)"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one turn (default: 3)")
+    arguments = parser.parse_args()
+    table = Table("measured", "figure", "limit", "", title="Connected Accounts, side by side")
+    missed = False
+    for part in arguments.parts:
+        with console.status(f"measuring {part}"):
+            rows = PARTS[part](arguments.seconds)
+        for row in rows:
+            missed |= row.holds is False
+            table.add_row(row.name, row.figure, row.limit, {True: "ok", False: "missed", None: ""}[row.holds])
+    console.print(table)
+    sys.exit(missed)
+
+
+if __name__ == "__main__":
+    main()

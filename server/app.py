@@ -1,0 +1,221 @@
+"""The composition root: builds every room from the settings, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import resource
+import signal
+import socket
+import uuid
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import uuid_utils
+
+from server import config
+from server.accounts.callback import Callback
+from server.accounts.connect import Connector
+from server.accounts.exchange import Exchanger
+from server.accounts.gate import Gate
+from server.accounts.identity import IdentityReader
+from server.accounts.read import Reader
+from server.accounts.refresh import Refresher
+from server.accounts.revoke import Revoker
+from server.config import Settings
+from server.platforms.catalog import PLATFORMS
+from server.platforms.http import Sender
+from server.platforms.platform import RegisteredPlatform
+from server.platforms.registration import Registration
+from server.rpc.account_service import AccountService
+from server.rpc.guard import Policy
+from server.rpc.page_tokens import PageTokens
+from server.rpc.server import CannotListen, GrpcServer
+from server.scheduler import Calendar
+from server.storage.engine import SqliteEngine
+from server.storage.keyring import KeyRing
+from server.storage.migrate import check_keys, check_schema, register_active_key
+from server.storage.store import Clock, Store
+from server.storage.vault import Vault
+from server.telemetry import Metrics, set_up_logging
+from server.web.callback import CallbackServer
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT_CAP = 64
+SWEEP_LIMIT = 500
+DEFINITIONS = {definition.id: definition for definition in PLATFORMS}
+
+
+class StartRefused(Exception):
+    """The service cannot start; the text says why and what to do."""
+
+
+def load_settings(file: Path) -> Settings:
+    """Raises ConfigError."""
+    return config.load(file, tuple(DEFINITIONS))
+
+
+def new_id() -> str:
+    """UUIDv7 text: ids made later sort later."""
+    return str(uuid_utils.uuid7())
+
+
+class App:
+    """One process of the service.
+
+    `clock` is the store's, so that tests can move it; `run_jobs` is False where they run the jobs themselves.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None, *, run_jobs: bool = True) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.metrics = Metrics()
+        self.calendar = Calendar()
+        self._run_jobs = run_jobs
+        self.grpc_port = self.http_port = 0
+
+    async def start(self) -> None:
+        """Opens the database, then the ports. Raises KeyRingError, SchemaMismatch, DatabaseInUse, StartRefused.
+
+        A wrong key or schema stops it before a port is open, and changes nothing.
+        """
+        settings = self.settings
+        ring = KeyRing.load(settings.keys.file)
+        if not settings.database.path.exists():
+            raise StartRefused(f"there is no database {settings.database.path}; run: {migrate_hint()}")
+        self.engine = SqliteEngine(settings.database.path)
+        try:
+            check_schema(self.engine.database)
+            check_keys(self.engine.database, ring)
+            register_active_key(self.engine.database, ring)
+            await self._build(Vault(ring))
+            await self._open_ports()
+        except BaseException:
+            self.engine.close()
+            raise
+        await self.store.free_dead_leases()
+        self._plan()
+        log.info(
+            "serving",
+            extra={
+                "grpc": self.grpc_port,
+                "http": self.http_port,
+                "platforms": sorted(self.platforms),
+                "pid": os.getpid(),
+            },
+        )
+
+    async def stop(self) -> None:
+        """Drains: claims nothing more, finishes refreshes, exchanges and calls within the drain timeout."""
+        timeout = self.settings.server.drain_timeout
+        log.info("draining", extra={"timeout": timeout.total_seconds()})
+        self.grpc.not_serving()
+        self.refresher.stop()
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self.calendar.stop()
+                await self.web.stop(timeout)
+                await self.grpc.stop(timeout)
+                await asyncio.gather(self.exchanger.drain(), self.refresher.settled(), self.revoker.drain())
+        except TimeoutError:
+            log.error("the drain timeout is over; what is still under way is cut off")
+        for platform in self.platforms.values():
+            await platform.close()
+        await self.sender.close()
+        self.engine.close()
+        log.info("stopped")
+
+    async def _build(self, vault: Vault) -> None:
+        settings = self.settings
+        self.store = Store(self.engine, vault, new_id, self.clock)
+        self.sender = Sender()
+        self.platforms = {name: self._platform(name) for name in settings.platforms}
+        self.gates = {name: Gate(IN_FLIGHT_CAP) for name in self.platforms}
+        min_interval = settings.refresh.min_interval
+        owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self.exchanger = Exchanger(self.store, self.platforms, self.metrics, new_id, min_interval=min_interval)
+        self.connector = Connector(self.store, self.platforms, self.exchanger, new_id, self._callback_uri)
+        self.callback = Callback(self.store, self.platforms, self.exchanger)
+        self.reader = Reader(self.store, self.platforms)
+        self.refresher = Refresher(
+            self.store,
+            self.platforms,
+            self.gates,
+            self.metrics,
+            owner=owner,
+            lease=settings.refresh.lease,
+            min_interval=min_interval,
+        )
+        self.identities = IdentityReader(self.store, self.platforms, self.gates)
+        self.revoker = Revoker(self.store, self.reader, self.platforms, self.metrics)
+
+    def _platform(self, name: str) -> RegisteredPlatform:
+        registered = self.settings.platforms[name]
+        definition = DEFINITIONS[name]
+        interval = self.settings.refresh.identity_interval
+        if interval is None and registered.sandboxed:
+            interval = config.SANDBOX_IDENTITY_INTERVAL
+        if interval is not None:
+            definition = dataclasses.replace(definition, identity_interval=interval)
+        if registered.sandboxed:
+            # config.py allows plain http for loopback alone; oauthlib has no finer switch than this one.
+            os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
+        registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
+        return RegisteredPlatform(definition, registration, self.sender, self.clock)
+
+    def _callback_uri(self, platform: str) -> str:
+        return f"{self.settings.server.public_url}/oauth/callback/{platform}"
+
+    async def _open_ports(self) -> None:
+        settings = self.settings.server
+        service = AccountService(
+            self.connector, self.reader, self.revoker, PageTokens(await self.store.page_token_key())
+        )
+        policy = Policy(self.settings.callers_by_key())
+        self.grpc = GrpcServer(service, policy, ping=self.store.ping, reflection=settings.serves_reflection)
+        self.web = CallbackServer(self.callback.answer, self._healthy)
+        try:
+            self.http_port = await self.web.start(*config.split_address(settings.http_listen))
+            if settings.metrics_listen is not None:
+                self.metrics.serve(*config.split_address(settings.metrics_listen))
+            self.grpc_port = await self.grpc.start(settings.grpc_listen)
+        except (OSError, CannotListen) as error:
+            await self.web.stop(timedelta())
+            raise StartRefused(str(error)) from error
+
+    async def _healthy(self) -> bool:
+        await self.store.ping()
+        return True
+
+    def _plan(self) -> None:
+        every = self.calendar.every
+        for name in self.platforms:
+            every(1, f"refresh {name}", partial(self.refresher.work_off, name))
+            every(1, f"revoke {name}", partial(self.revoker.work_off, name))
+            every(2, f"identify {name}", partial(self.identities.work_off, name))
+        every(5, "sweep", partial(self.store.sweep_requests, limit=SWEEP_LIMIT))
+        every(1, "probe", self.grpc.probe)
+        if self._run_jobs:
+            self.calendar.start()
+
+
+async def serve_until_signal(settings: Settings) -> None:
+    """Runs one process until SIGTERM or SIGINT, then drains."""
+    set_up_logging(settings.log.format, settings.log.level)
+    # A core dump would hold keys and tokens.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    app = App(settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await app.start()
+    await stop.wait()
+    await app.stop()
+
+
+def migrate_hint() -> str:
+    return "python -m server --config FILE migrate"

@@ -1,0 +1,75 @@
+"""What a platform is: a declaration. Its quirks are fields here, whose comments say why, never an `if` elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+from server.accounts.model import Identity
+
+
+class ClientAuth(Enum):
+    """How the token endpoint wants our client id and secret (RFC 6749 section 2.3.1)."""
+
+    BASIC = "basic"
+    POST = "post"
+
+
+class Rotation(Enum):
+    """Whether a refresh replaces the refresh token."""
+
+    SINGLE_USE = "single use"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that refuses one token or code for good; an empty description matches any."""
+
+    status: int
+    error: str
+    description: str = ""
+
+    def matches(self, status: int, error: str, description: str) -> bool:
+        return (self.status, self.error) == (status, error) and self.description in ("", description)
+
+
+INVALID_GRANT = Refusal(400, "invalid_grant")
+"""RFC 6749 section 5.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth2Platform:
+    """How to speak OAuth 2.0 to one platform. Endpoints are absolute https URLs."""
+
+    id: str
+    display_name: str
+    authorization_endpoint: str
+    token_endpoint: str
+    revocation_endpoint: str
+    identity_endpoint: str
+    api_base: str
+    default_scopes: tuple[str, ...]
+    required_scopes: tuple[str, ...]
+    allowed_scopes: frozenset[str]
+    code_lifetime: timedelta
+    client_auth: ClientAuth
+    rotation: Rotation
+    dead_grant: tuple[Refusal, ...]
+    """Answers to a refresh that mean: this grant is dead."""
+    refused_code: tuple[Refusal, ...]
+    """Answers to an exchange that mean: this code is not good (any more)."""
+    default_access_token_lifetime: timedelta | None
+    """Taken where a reply names none; None: such tokens do not end."""
+    identity_interval: timedelta
+    """How often handle, name and avatar are read again."""
+    read_identity: Callable[[Mapping[str, Any]], Identity]
+    """Reads the identity endpoint's JSON object; raises KeyError, TypeError or ValueError for a wrong one."""
+    identity_query: str = ""
+    issuer: str = ""
+    """The `iss` that the platform promises to send (RFC 9207); empty: it promises none."""
+    denied_errors: frozenset[str] = frozenset({"access_denied"})
+    revocation_ends_user_grant: bool = False

@@ -1,0 +1,67 @@
+"""Sends requests to platforms over one aiohttp session; tells what was provably not sent from what may have been."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import aiohttp
+
+from server.accounts.errors import NotSent, OutcomeUnknown
+from server.platforms.messages import HttpReply, HttpRequest
+
+LARGEST_REPLY = 64 * 1024
+CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 10.0
+CONNECTIONS = 256
+
+NEVER_SENT = (
+    aiohttp.ClientConnectorError,  # DNS, refused, TLS
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+)
+
+
+class Sender:
+    """One session for all platforms. No cookies (the default jar sends one account's with another's request), no
+    redirects, no environment: `.netrc` and proxy variables play no part."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, request: HttpRequest, limit: timedelta) -> HttpReply:
+        """The reply, whatever its status, within `limit`. Raises NotSent, or OutcomeUnknown with what arrived."""
+        received = bytearray()
+        try:
+            async with self._opened().request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=limit.total_seconds(), connect=CONNECT_SECONDS),
+            ) as response:
+                async for chunk in response.content.iter_chunked(16 * 1024):
+                    received += chunk
+                    if len(received) > LARGEST_REPLY:
+                        raise OutcomeUnknown("the reply is too large", status=response.status)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return HttpReply(response.status, bytes(received), headers)
+        except NEVER_SENT as error:
+            raise NotSent(f"not sent: {type(error).__name__}") from None
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            raise OutcomeUnknown(f"no answer: {type(error).__name__}", reply=bytes(received)) from None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                headers={"user-agent": "synposter-accounts"},
+            )
+        return self._session

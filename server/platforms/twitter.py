@@ -1,0 +1,75 @@
+"""X. OAuth 2.0 with PKCE: access tokens live two hours, a refresh token works once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from server.accounts.model import Identity
+from server.platforms.definition import INVALID_GRANT, ClientAuth, OAuth2Platform, Refusal, Rotation
+
+
+def read_identity(body: Mapping[str, Any]) -> Identity:
+    """`GET /2/users/me`; the numeric `id` never changes, `username` can."""
+    user = body["data"]
+    return Identity(
+        platform_user_id=str(user["id"]),
+        handle=str(user["username"]),
+        display_name=str(user.get("name", "")),
+        avatar_url=str(user.get("profile_image_url", "")),
+    )
+
+
+# Source: docs.x.com, fundamentals/authentication/oauth-2-0 and x-api/users/lookup.
+TWITTER = OAuth2Platform(
+    id="twitter",
+    display_name="X",
+    authorization_endpoint="https://x.com/i/oauth2/authorize",
+    token_endpoint="https://api.x.com/2/oauth2/token",  # noqa: S106 (an address)
+    revocation_endpoint="https://api.x.com/2/oauth2/revoke",
+    identity_endpoint="https://api.x.com/2/users/me",
+    identity_query="user.fields=profile_image_url",
+    api_base="https://api.x.com",
+    default_scopes=("tweet.read", "tweet.write", "users.read", "offline.access"),
+    # Both read scopes are needed by /2/users/me; without offline.access there is no refresh token.
+    required_scopes=("users.read", "tweet.read", "offline.access"),
+    allowed_scopes=frozenset(
+        {
+            "tweet.read",
+            "tweet.write",
+            "tweet.moderate.write",
+            "users.read",
+            "users.email",
+            "follows.read",
+            "follows.write",
+            "offline.access",
+            "space.read",
+            "mute.read",
+            "mute.write",
+            "like.read",
+            "like.write",
+            "list.read",
+            "list.write",
+            "block.read",
+            "block.write",
+            "bookmark.read",
+            "bookmark.write",
+            "media.write",
+            "dm.read",
+            "dm.write",
+        }
+    ),
+    code_lifetime=timedelta(seconds=30),
+    client_auth=ClientAuth.BASIC,  # the secret in the body is refused with 401
+    rotation=Rotation.SINGLE_USE,
+    # X has no invalid_grant; other texts of invalid_request are faults of our request. Clients' tests expect both.
+    dead_grant=(Refusal(400, "invalid_request", "Value passed for the token was invalid."), INVALID_GRANT),
+    refused_code=(
+        Refusal(400, "invalid_request", "Value passed for the authorization code was invalid."),
+        INVALID_GRANT,
+    ),
+    default_access_token_lifetime=timedelta(hours=2),
+    identity_interval=timedelta(days=30),  # each read costs $0.010
+    read_identity=read_identity,
+)

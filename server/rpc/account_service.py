@@ -1,0 +1,81 @@
+"""AccountService: each method reads the request, calls one use case and writes the response."""
+
+from __future__ import annotations
+
+from synposter.accounts.v1 import account_service_pb2 as pb
+
+from server.accounts.connect import Connector
+from server.accounts.model import Caller
+from server.accounts.read import Reader
+from server.accounts.revoke import Revoker
+from server.rpc import fields
+from server.rpc.messages import write_account, write_time
+from server.rpc.page_tokens import Listing, PageTokens
+
+
+class AccountService:
+    """The methods of synposter.accounts.v1.AccountService, by their names there; guard.py wraps them."""
+
+    def __init__(self, connector: Connector, reader: Reader, revoker: Revoker, page_tokens: PageTokens) -> None:
+        self._connector = connector
+        self._reader = reader
+        self._revoker = revoker
+        self._page_tokens = page_tokens
+
+    async def BeginConnect(self, request: pb.BeginConnectRequest, caller: Caller) -> pb.BeginConnectResponse:  # noqa: N802
+        return_url, redirect_uri = fields.endings(request)
+        begun = await self._connector.begin(
+            caller,
+            profile_id=fields.profile_id(request.profile_id),
+            platform=fields.required(request.platform, "platform"),
+            scopes=fields.scopes(request.scopes),
+            return_url=return_url,
+            redirect_uri=redirect_uri,
+            account_id=fields.account_id(request.account_id, "account_id") if request.account_id else None,
+        )
+        response = pb.BeginConnectResponse(connect_id=begun.connect_id, authorization_url=begun.authorization_url)
+        write_time(response.expire_time, begun.expire_time)
+        return response
+
+    async def CompleteConnect(self, request: pb.CompleteConnectRequest, caller: Caller) -> pb.CompleteConnectResponse:  # noqa: N802
+        profile_id = fields.profile_id(request.profile_id)
+        completion_code, answer = fields.answer(request)
+        accounts = await self._connector.complete(
+            caller, profile_id=profile_id, completion_code=completion_code, response=answer
+        )
+        response = pb.CompleteConnectResponse()
+        for account in accounts:
+            write_account(response.accounts.add(), account)
+        return response
+
+    async def GetAccount(self, request: pb.GetAccountRequest, caller: Caller) -> pb.GetAccountResponse:  # noqa: N802
+        account = await self._reader.get(caller, fields.account_id(request.id, "id"))
+        response = pb.GetAccountResponse()
+        write_account(response.account, account)
+        return response
+
+    async def ListAccounts(self, request: pb.ListAccountsRequest, caller: Caller) -> pb.ListAccountsResponse:  # noqa: N802
+        listing = Listing(
+            profile_id=fields.profile_id(request.profile_id) if request.profile_id else None,
+            platform=request.platform or None,
+            statuses=fields.statuses(request.statuses),
+        )
+        page = await self._reader.list(
+            caller,
+            **listing._asdict(),
+            size=fields.page_size(request.page_size),
+            after=self._page_tokens.read(caller, listing, request.page_token),
+        )
+        response = pb.ListAccountsResponse()
+        for account in page.accounts:
+            write_account(response.accounts.add(), account)
+        if page.more:
+            response.next_page_token = self._page_tokens.write(caller, listing, page.accounts[-1].id)
+        return response
+
+    async def Revoke(self, request: pb.RevokeRequest, caller: Caller) -> pb.RevokeResponse:  # noqa: N802
+        account = await self._revoker.revoke(caller, fields.account_id(request.id, "id"))
+        response = pb.RevokeResponse()
+        response.platform_revocation = account.platform_revocation.value  # type: ignore[assignment]
+        write_account(response.account, account)
+        return response

@@ -1,0 +1,72 @@
+"""Makes and reads page tokens: opaque, tamper-evident, good for the same caller and the same filter only."""
+
+from __future__ import annotations
+
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from server.accounts.errors import InvalidField
+from server.accounts.model import Caller, Status
+
+NONCE_BYTES = 12
+MOST_CHARACTERS = 256
+
+
+class Listing(NamedTuple):
+    """What a list was asked for; its pages belong together. None and empty mean all."""
+
+    profile_id: str | None
+    platform: str | None
+    statuses: frozenset[Status]
+
+
+class PageTokens:
+    """Seals the id after which the next page begins (AES-256-GCM), bound to who asks and for what."""
+
+    def __init__(self, key: bytes) -> None:
+        """`key` is 32 random bytes, the same for all servers of one database."""
+        if len(key) != 32:
+            raise ValueError("the page token key must be 32 bytes")
+        self._cipher = AESGCM(key)
+
+    def write(self, caller: Caller, listing: Listing, last_id: str) -> str:
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = nonce + self._cipher.encrypt(nonce, last_id.encode(), bound_to(caller, listing))
+        return urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+    def read(self, caller: Caller, listing: Listing, token: str) -> str:
+        """The id to go on after; empty for no token. Raises InvalidField for a token that is not of this list."""
+        if not token:
+            return ""
+        try:
+            sealed = decoded(token)
+            opened = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to(caller, listing))
+        except (ValueError, InvalidTag):
+            raise InvalidField("page_token", "must be the next_page_token of this caller and this filter") from None
+        return opened.decode()
+
+
+def decoded(token: str) -> bytes:
+    """The bytes of base64url without padding. Raises ValueError, also for the spellings that Python lets pass."""
+    if len(token) > MOST_CHARACTERS:
+        raise ValueError("too long")
+    sealed = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+    if urlsafe_b64encode(sealed).rstrip(b"=") != token.encode("ascii"):
+        raise ValueError("not the one spelling of these bytes")
+    return sealed
+
+
+def bound_to(caller: Caller, listing: Listing) -> bytes:
+    statuses = sorted(str(status.value) for status in listing.statuses)
+    return length_prefixed([caller.name, listing.profile_id or "", listing.platform or "", *statuses])
+
+
+def length_prefixed(texts: Iterable[str]) -> bytes:
+    """Joins texts so that no two lists of texts give the same bytes."""
+    parts = [text.encode() for text in texts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

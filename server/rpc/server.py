@@ -1,0 +1,113 @@
+"""The gRPC server: its options, its services with every method guarded, its start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+
+import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection as grpc_reflection
+from grpc_reflection.v1alpha import reflection_pb2
+from synposter.accounts.v1 import account_service_pb2
+
+from server.accounts.model import Caller
+from server.rpc.account_service import AccountService
+from server.rpc.guard import Policy, guarded, guarded_stream, parser
+from server.rpc.health import Health
+
+ACCOUNTS: Final = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"]
+HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
+REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+
+Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"  # generic in its stubs only
+
+OPTIONS: Final = (
+    # grpcio shares ports by default: a second server would bind the first one's and take some of its calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 256 * 1024),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    # Finds callers that are gone without a word, and lets callers ping idle connections as often as every 30 s.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+)
+
+
+class CannotListen(RuntimeError):
+    """The address is taken, or is none of this machine's."""
+
+
+class GrpcServer:
+    """Serves AccountService, health and, if asked for, reflection.
+
+    `ping` returns while the store answers and raises otherwise. Raises MethodWithoutPolicy.
+    """
+
+    def __init__(
+        self, service: AccountService, policy: Policy, *, ping: Callable[[], Awaitable[None]], reflection: bool
+    ) -> None:
+        self._health = Health(ping, [ACCOUNTS.full_name])
+        self._handlers = [generic_handler(ACCOUNTS, service, policy), generic_handler(HEALTH, self._health, policy)]
+        if reflection:
+            names = (ACCOUNTS.full_name, HEALTH.full_name, REFLECTION.full_name)
+            self._handlers.append(generic_handler(REFLECTION, Reflection(names), policy))
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, listen: str) -> int:
+        """Listens on `host:port` and returns the port, which is chosen by the system for 0. Raises CannotListen."""
+        server = grpc.aio.server(options=OPTIONS)
+        server.add_generic_rpc_handlers(self._handlers)
+        try:
+            port = server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise CannotListen(f"gRPC cannot listen on {listen}: taken, or not an address of this machine") from error
+        await self.probe()
+        await server.start()
+        self._server = server
+        return port
+
+    async def probe(self) -> None:
+        """Asks the store how it is and tells those who watch the health; call it every few seconds."""
+        await self._health.probe()
+
+    def not_serving(self) -> None:
+        """Tells health checks that the server is leaving; calls are still answered."""
+        self._health.not_serving()
+
+    async def stop(self, grace: timedelta) -> None:
+        """Takes no new calls, lets those in flight end within `grace`, then cancels them."""
+        self._health.end()
+        if self._server is not None:
+            await self._server.stop(grace.total_seconds())
+
+
+class Reflection:
+    """Server reflection over the guard: behaves as grpcio's, which has no use for its context."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._servicer = grpc_reflection.aio.ReflectionServicer(services)  # type: ignore[attr-defined]  # missing in its stubs
+
+    def ServerReflectionInfo(self, requests: Any, _caller: Caller) -> Any:  # noqa: N802
+        return self._servicer.ServerReflectionInfo(requests, None)
+
+
+def generic_handler(service: ServiceDescriptor, behaviour: object, policy: Policy) -> Handler:
+    """The service's methods, all of which `behaviour` has by their names and the policy has a line for."""
+    handlers = {method.name: method_handler(method, behaviour, policy) for method in service.methods}
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def method_handler(method: MethodDescriptor, behaviour: object, policy: Policy) -> Any:
+    need, behave = policy.need(method.full_name), getattr(behaviour, method.name)
+    parse = parser(GetMessageClass(method.input_type))
+    if not method.server_streaming:
+        return grpc.unary_unary_rpc_method_handler(guarded(behave, need, policy.admit, parse))
+    call = guarded_stream(behave, need, policy.admit, parse)
+    kind = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
+    return kind(call)

@@ -1,0 +1,182 @@
+"""The edge under test: the real server on a port of the system's choice, over use cases that do as they are told."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from types import SimpleNamespace
+from typing import Any
+
+import grpc.aio
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status as RpcStatus
+from synposter.accounts.v1 import account_service_pb2_grpc
+
+from server.accounts.model import (
+    Account,
+    Begun,
+    Caller,
+    Page,
+    Permission,
+    PlatformRevocation,
+    Status,
+    StatusReason,
+)
+from server.rpc.account_service import AccountService
+from server.rpc.guard import Policy
+from server.rpc.page_tokens import PageTokens
+from server.rpc.server import GrpcServer
+
+ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+MOMENT = datetime(2026, 7, 1, 12, 30, 15, 123457, tzinfo=UTC)
+
+
+def make_account(**changes: Any) -> Account:
+    account = Account(
+        id=ID,
+        profile_id="acme:ada",
+        platform="twitter",
+        platform_user_id="2244994945",
+        grant_id="01890a5d-ac96-774b-bcce-b302099a8058",
+        handle="ada",
+        display_name="Ada Lovelace",
+        avatar_url="https://example.com/ada.jpg",
+        scopes=("tweet.read", "users.read"),
+        missing_scopes=("tweet.write",),
+        status=Status.ACTIVE,
+        status_reason=StatusReason.NONE,
+        status_time=MOMENT,
+        platform_revocation=PlatformRevocation.NONE,
+        create_time=MOMENT - timedelta(days=3),
+        update_time=MOMENT - timedelta(days=2),
+        access_token_expire_time=MOMENT + timedelta(hours=2),
+        last_refresh_time=MOMENT - timedelta(hours=1),
+    )
+    return dataclasses.replace(account, **changes)
+
+
+class UseCases:
+    """Connector, reader and revoker in one: answers what `answers` holds for the name, raises it if it is an error."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Caller, dict[str, Any]]] = []
+        self.answers: dict[str, Any] = {
+            "begin": Begun("connect-1", "https://x.example/authorize?state=s", MOMENT),
+            "complete": (make_account(),),
+            "get": make_account(),
+            "list": Page((make_account(),), more=False),
+            "revoke": make_account(
+                status=Status.REVOKED,
+                status_reason=StatusReason.REVOKED_BY_CALLER,
+                platform_revocation=PlatformRevocation.PENDING,
+            ),
+        }
+
+    async def begin(self, caller: Caller, **given: Any) -> Any:
+        return await self._answer("begin", caller, given)
+
+    async def complete(self, caller: Caller, **given: Any) -> Any:
+        return await self._answer("complete", caller, given)
+
+    async def get(self, caller: Caller, account_id: str) -> Any:
+        return await self._answer("get", caller, {"account_id": account_id})
+
+    async def list(self, caller: Caller, **given: Any) -> Any:
+        return await self._answer("list", caller, given)
+
+    async def revoke(self, caller: Caller, account_id: str) -> Any:
+        return await self._answer("revoke", caller, {"account_id": account_id})
+
+    async def _answer(self, name: str, caller: Caller, given: dict[str, Any]) -> Any:
+        self.calls.append((name, caller, given))
+        answer = self.answers[name]
+        if isinstance(answer, BaseException):
+            raise answer
+        return await answer() if callable(answer) else answer
+
+
+CALLERS = {
+    "full-key": Caller("full", permissions=frozenset(Permission)),
+    "other-key": Caller("other", permissions=frozenset(Permission)),
+    "powerless-key": Caller("powerless"),
+    **{f"all-but-{p}-key": Caller(f"all-but-{p}", permissions=frozenset(Permission) - {p}) for p in Permission},
+}
+
+
+class Ping:
+    """The store's ping, which fails when told to."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.count = 0
+
+    async def __call__(self) -> None:
+        self.count += 1
+        if self.error:
+            raise self.error
+
+
+class Edge:
+    """A running server and a channel to it."""
+
+    def __init__(self, policy: Policy | None = None, reflection: bool = True) -> None:
+        self.use_cases: Any = UseCases()
+        self.ping = Ping()
+        service = AccountService(self.use_cases, self.use_cases, self.use_cases, PageTokens(b"k" * 32))
+        by_hash = {sha256(key.encode()).digest(): caller for key, caller in CALLERS.items()}
+        self.server = GrpcServer(service, policy or Policy(by_hash), ping=self.ping, reflection=reflection)
+
+    async def start(self) -> None:
+        self.address = f"127.0.0.1:{await self.server.start('127.0.0.1:0')}"
+        self.channel = grpc.aio.insecure_channel(self.address)
+        self.stub = account_service_pb2_grpc.AccountServiceStub(self.channel)
+
+    async def stop(self) -> None:
+        await self.channel.close()
+        await self.server.stop(timedelta(0))
+
+    async def call(self, method: str, request: Any, key: str = "full-key", timeout: float = 10) -> Any:  # noqa: ASYNC109
+        return await getattr(self.stub, method)(request, metadata=bearer(key), timeout=timeout)
+
+    async def refusal(self, method: str, request: Any, key: str = "full-key") -> Any:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(method, request, key)
+        return refusal_of(caught.value)
+
+
+def bearer(key: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {key}"),)
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> SimpleNamespace:
+    """What a refused caller gets: code, text, and the details by their kind."""
+    trailers = dict(error.trailing_metadata())
+    status = RpcStatus.FromString(trailers["grpc-status-details-bin"])
+    found = SimpleNamespace(code=error.code(), text=error.details(), raw=repr(trailers), status=status)
+    found.violations, found.retry_after = [], None
+    for detail in status.details:
+        info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
+        if detail.Unpack(info):
+            found.reason, found.domain, found.facts = info.reason, info.domain, dict(info.metadata)
+        if detail.Unpack(bad):
+            found.violations = [(violation.field, violation.description) for violation in bad.field_violations]
+        if detail.Unpack(retry):
+            found.retry_after = retry.retry_delay.ToTimedelta()
+    return found
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edge]:
+    edge = Edge()
+    await edge.start()
+    yield edge
+    await edge.stop()
+
+
+@pytest.fixture
+def tools() -> SimpleNamespace:
+    """What tests need besides a running edge."""
+    return SimpleNamespace(
+        ID=ID, MOMENT=MOMENT, Edge=Edge, account=make_account, bearer=bearer, refusal_of=refusal_of, callers=CALLERS
+    )
