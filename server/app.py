@@ -10,7 +10,6 @@ import resource
 import signal
 import socket
 import uuid
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -118,7 +117,7 @@ class App:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await self.calendar.stop()
-                await self.web.stop(timeout)
+                await self.web.stop()
                 await self.grpc.stop(timeout)
                 await asyncio.gather(self.exchanger.drain(), self.refresher.settled(), self.revoker.drain())
         except TimeoutError:
@@ -177,14 +176,14 @@ class App:
         )
         policy = Policy(self.settings.callers_by_key())
         self.grpc = GrpcServer(service, policy, ping=self.store.ping, reflection=settings.serves_reflection)
-        self.web = CallbackServer(self.callback.answer, self._healthy)
+        self.web = CallbackServer(self.callback.answer, self._healthy, settings.drain_timeout)
         try:
             self.http_port = await self.web.start(*config.split_address(settings.http_listen))
             if settings.metrics_listen is not None:
                 self.metrics.serve(*config.split_address(settings.metrics_listen))
             self.grpc_port = await self.grpc.start(settings.grpc_listen)
         except (OSError, CannotListen) as error:
-            await self.web.stop(timedelta())
+            await self.web.stop()
             raise StartRefused(str(error)) from error
 
     async def _healthy(self) -> bool:

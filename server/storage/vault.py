@@ -89,7 +89,7 @@ def key_id_of(sealed: bytes) -> str:
 
 
 def split(sealed: bytes) -> tuple[str, bytes, bytes]:
-    """Key id, wrapped data key with its nonce, and the inner layer. Raises SealBroken for what no seal can look like."""
+    """Key id, wrapped data key with its nonce, and the inner layer. Raises SealBroken for what is no seal."""
     head = 2 + sealed[1] if len(sealed) > 2 else 0
     if not head or sealed[0] != VERSION or len(sealed) < head + NONCE + WRAPPED + NONCE + TAG:
         raise SealBroken

@@ -1,0 +1,43 @@
+"""Reading the callback's query: strict, since whoever calls it is anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+from server.accounts.model import AuthorizationResponse, Secret
+
+LONGEST_QUERY: Final = 8 * 1024
+LONGEST: Final[Mapping[str, int]] = {"state": 500, "code": 4096, "iss": 2048, "error": 256}
+"""X promises states of up to 500 characters; the rest are ample."""
+
+
+class BadQuery(Exception):
+    """The query is not an authorization response that we take."""
+
+
+def read(raw: bytes) -> AuthorizationResponse:
+    """RFC 6749 section 4.1.2, RFC 9207. Raises BadQuery; parameters we do not know are left alone, unless repeated."""
+    if len(raw) > LONGEST_QUERY:
+        raise BadQuery("too long")
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError as error:  # also UnicodeDecodeError
+        raise BadQuery("not a query") from error
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadQuery("a repeated parameter")
+        if "\0" in value or len(value) > LONGEST.get(name, LONGEST_QUERY):
+            raise BadQuery("a malformed parameter")
+        found[name] = value
+    if not found.get("state") or "response" in found:  # JARM (a signed `response`) is not spoken here
+        raise BadQuery("no state")
+    code = found.get("code")
+    return AuthorizationResponse(
+        state=Secret(found["state"]),
+        code=Secret(code) if code else None,
+        iss=found.get("iss", ""),
+        error=found.get("error", ""),
+    )
