@@ -36,6 +36,8 @@ class ConfigError(Exception):
 
 
 def to_span(value: Any) -> Any:
+    if isinstance(value, timedelta):  # a default
+        return value
     found = SPAN.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError('a span is text such as "90s", "5m", "2h" or "30d"')

@@ -1,0 +1,121 @@
+"""The control API under /control/: how tests and demos look into the sandbox and make it misbehave."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.faults import KINDS, PLACES, Fault, Faults
+from sandbox.ledger import App, Ledger, User
+from sandbox.x import X
+
+
+class ControlApi:
+    """JSON in, JSON out; loopback only, as all of the sandbox."""
+
+    def __init__(self, ledger: Ledger, faults: Faults, x: X) -> None:
+        self._ledger, self._faults, self._x = ledger, faults, x
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/control/clients", self.add_client),
+            web.post("/control/settings", self.change_settings),
+            web.get("/control/users", self.users),
+            web.post("/control/users", self.add_user),
+            web.patch("/control/users/{user}", self.rename),
+            web.post("/control/users/{user}/revoke", self.revoke_user),
+            web.post("/control/faults", self.add_fault),
+            web.delete("/control/faults", self.clear_faults),
+            web.get("/control/held", self.held),
+            web.post("/control/release", self.release),
+            web.get("/control/ledger", self.ledger),
+            web.get("/control/requests", self.requests),
+            web.delete("/control/requests", self.clear_requests),
+            web.post("/control/reset", self.reset),
+        ]
+
+    async def add_client(self, request: web.Request) -> web.Response:
+        app = App(**checked(await request.json(), App))
+        self._ledger.apps[app.client_id] = app
+        return web.json_response({"client_id": app.client_id})
+
+    async def change_settings(self, request: web.Request) -> web.Response:
+        for name, value in checked(await request.json(), type(self._ledger.settings)).items():
+            setattr(self._ledger.settings, name, value)
+        return web.json_response(asdict(self._ledger.settings))
+
+    async def users(self, _: web.Request) -> web.Response:
+        return web.json_response([asdict(user) for user in self._ledger.users.values()])
+
+    async def add_user(self, request: web.Request) -> web.Response:
+        return web.json_response(asdict(self._ledger.add_user(**await request.json())))
+
+    async def rename(self, request: web.Request) -> web.Response:
+        user = self._user(request)
+        for name, value in checked(await request.json(), User).items():
+            setattr(user, name, value)
+        return web.json_response(asdict(user))
+
+    async def revoke_user(self, request: web.Request) -> web.Response:
+        """What the user does in the platform's settings: every grant of the user ends."""
+        mine = [
+            grant for grant in self._ledger.grants.values() if grant.user_id == self._user(request).id and grant.alive
+        ]
+        for grant in mine:
+            self._ledger.kill(grant)
+        return web.json_response({"revoked": len(mine)})
+
+    async def add_fault(self, request: web.Request) -> web.Response:
+        fault = Fault(**checked(await request.json(), Fault))
+        if fault.fault not in KINDS or fault.at not in PLACES:
+            raise web.HTTPBadRequest(text=f"known faults: {', '.join(sorted(KINDS))}; at: {', '.join(sorted(PLACES))}")
+        self._faults.line.append(fault)
+        return web.json_response({"in_line": len(self._faults.line)})
+
+    async def clear_faults(self, _: web.Request) -> web.Response:
+        self._faults.clear()
+        return web.json_response({})
+
+    async def held(self, request: web.Request) -> web.Response:
+        """Answers when as many requests as `count` says are held."""
+        await self._faults.until_held(int(request.query.get("count", "1")))
+        return web.json_response({"held": self._faults.held})
+
+    async def release(self, _: web.Request) -> web.Response:
+        self._faults.release()
+        return web.json_response({})
+
+    async def ledger(self, _: web.Request) -> web.Response:
+        return web.json_response(self._ledger.report())
+
+    async def requests(self, _: web.Request) -> web.Response:
+        return web.json_response(self._x.log)
+
+    async def clear_requests(self, _: web.Request) -> web.Response:
+        self._x.log.clear()
+        return web.json_response({})
+
+    async def reset(self, _: web.Request) -> web.Response:
+        self._ledger.reset()
+        self._faults.clear()
+        self._x.log.clear()
+        return web.json_response({})
+
+    def _user(self, request: web.Request) -> User:
+        """By id or by username."""
+        name = request.match_info["user"]
+        user = self._ledger.users.get(name) or self._ledger.user_named(name)
+        if user is None:
+            raise web.HTTPNotFound(text=f"no user {name}")
+        return user
+
+
+def checked(body: Any, kind: type) -> dict[str, Any]:
+    """The body, if it has only fields that `kind` has."""
+    known = {field.name for field in fields(kind)}
+    unknown = set(body) - known
+    if unknown:
+        raise web.HTTPBadRequest(text=f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+    return dict(body)

@@ -1,0 +1,135 @@
+"""`make demo`: the whole story, played against a running service and sandbox in under a minute.
+
+It plays each part: the caller's web app, the user's browser, the user in X's settings, and the service's operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+from rich.console import Console
+from synposter_accounts import Account, AccountStatus, AsyncAccounts, PlatformRevocation
+
+from sandbox.control import Control
+from sandbox.local import Local, StartFailed, free_port
+
+PROFILE = "acme/ada-and-grace"
+PATIENCE = 30.0
+console = Console(highlight=False)
+
+
+class Demo:
+    """The story, one chapter a method."""
+
+    def __init__(self, accounts: AsyncAccounts, sandbox: Control, return_url: str) -> None:
+        self.accounts = accounts
+        self.sandbox = sandbox
+        self.return_url = return_url
+
+    async def connect(self, username: str, account_id: str | None = None) -> Account:
+        """As the caller's web app and the user's browser would: begin, consent, come back, complete."""
+        begun = await self.accounts.begin_connect(PROFILE, "twitter", return_url=self.return_url, account_id=account_id)
+        callback = await self.sandbox.consent(begun.authorization_url, username)
+        async with aiohttp.ClientSession() as browser, browser.get(callback, allow_redirects=False) as response:
+            query = parse_qs(urlsplit(response.headers["Location"]).query)
+        [account] = await self.accounts.complete_connect(PROFILE, completion_code=query["completion_code"][0])
+        return account
+
+    async def tell(self) -> None:
+        chapter("Two accounts on one profile")
+        ada, grace = await self.connect("ada"), await self.connect("grace")
+        for account in (ada, grace):
+            say(f"{account.id}  @{account.handle}  {account.status.name}  {' '.join(account.scopes)}")
+        listed = [account.id async for account in self.accounts.list(PROFILE)]
+        check(listed == [ada.id, grace.id], "the list shows both, the newest last")
+
+        chapter("A refresh, watched as it happens")
+        before = (await self.sandbox.ledger())[0]
+        refreshed = await self.until(ada.id, lambda account: account.last_refresh_time is not None)
+        say(f"@{refreshed.handle} was refreshed at {refreshed.last_refresh_time:%H:%M:%S}; its access token now ends at "
+            f"{refreshed.access_token_expire_time:%H:%M:%S}")  # fmt: skip
+        check((await self.sandbox.ledger())[0] != before, "the platform has rotated the refresh token")
+
+        chapter("A handle renamed at the platform")
+        await self.sandbox.rename("ada", "countess")
+        renamed = await self.until(ada.id, lambda account: account.handle == "countess")
+        check(renamed.id == ada.id, "@ada is @countess now; the account is the same")
+
+        chapter("A grant taken back at the platform")
+        await self.sandbox.revoke_user("grace")
+        expired = await self.until(grace.id, lambda account: account.status is AccountStatus.EXPIRED)
+        say(f"@{expired.handle} is {expired.status.name}: {expired.status_reason.name}")
+
+        chapter("A reconnect")
+        again = await self.connect("grace", account_id=grace.id)
+        check(again.id == grace.id and again.status is AccountStatus.ACTIVE, "ACTIVE again, under the same id")
+
+        chapter("A revoke")
+        revoked = await self.accounts.revoke(ada.id)
+        say(f"@{revoked.account.handle} is {revoked.account.status.name}; at the platform: "
+            f"{revoked.platform_revocation.name}")  # fmt: skip
+        check(revoked.platform_revocation is PlatformRevocation.CONFIRMED, "the platform has confirmed it")
+        alive = [grant for grant in await self.sandbox.ledger() if grant["alive"] and grant["username"] == "countess"]
+        check(not alive, "the platform's ledger holds nothing live of that user")
+
+    async def until(self, account_id: str, holds: Callable[[Account], bool]) -> Account:
+        """The account as soon as something holds of it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            account = await self.accounts.get(account_id)
+            if holds(account):
+                return account
+            if time.monotonic() > deadline:
+                raise SystemExit(f"waited {PATIENCE:.0f} s in vain; the account is {account}")
+            await asyncio.sleep(0.1)
+
+
+def chapter(title: str) -> None:
+    console.print(f"\n[bold]{title}[/bold]")
+
+
+def say(line: str) -> None:
+    console.print(f"  {line}", soft_wrap=True)
+
+
+def check(holds: bool, line: str) -> None:
+    if not holds:
+        raise SystemExit(f"not so: {line}")
+    say(f"[green]✓[/green] {line}")
+
+
+async def play(local: Local) -> None:
+    assert local.sandbox_url is not None
+    async with AsyncAccounts(local.target, local.api_key) as accounts, Control(local.sandbox_url) as sandbox:
+        await Demo(accounts, sandbox, f"{local.public_url}/your-app").tell()
+
+
+def main() -> None:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name, Path(name, "processes.log").open("wb") as log:
+        local = Local(
+            Path(name),
+            ports={part: free_port() for part in ("grpc", "http", "sandbox")},
+            min_interval="1s",
+            identity_interval="2s",
+            access_token_seconds=6,
+            log=log,
+        )
+        try:
+            with local:
+                asyncio.run(play(local))
+        except StartFailed as failed:
+            log.flush()
+            sys.exit(f"error: {failed}\n{Path(log.name).read_text()}")
+    console.print(f"\nThat was all of it, in {time.monotonic() - began:.0f} seconds.")
+
+
+if __name__ == "__main__":
+    main()

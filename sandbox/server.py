@@ -1,0 +1,51 @@
+"""Puts the sandbox together and serves it, on loopback alone."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from sandbox.control_api import ControlApi
+from sandbox.faults import Faults
+from sandbox.ledger import Ledger
+from sandbox.x import X
+
+
+class NotLoopback(Exception):
+    """A sandbox is for this machine only."""
+
+
+@dataclass
+class Sandbox:
+    """A running sandbox."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    url: str = ""
+
+
+def make_app(ledger: Ledger) -> web.Application:
+    faults = Faults()
+    x = X(ledger, faults)
+    app = web.Application()
+    app.add_routes([*x.routes(), *ControlApi(ledger, faults, x).routes()])
+    return app
+
+
+@contextlib.asynccontextmanager
+async def running(host: str = "127.0.0.1", port: int = 0, ledger: Ledger | None = None) -> AsyncIterator[Sandbox]:
+    """Serves until the block ends. Raises NotLoopback, OSError."""
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise NotLoopback(f"{host} is not a loopback address; the sandbox serves this machine only")
+    sandbox = Sandbox(ledger or Ledger())
+    runner = web.AppRunner(make_app(sandbox.ledger), access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    sandbox.url = f"http://{host}:{runner.addresses[0][1]}"
+    try:
+        yield sandbox
+    finally:
+        await runner.cleanup()

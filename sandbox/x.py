@@ -1,0 +1,166 @@
+"""X, as the sandbox plays it: authorize, token, revoke, and who am I."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+from authlib.oauth2.rfc6749 import OAuth2Error
+
+from sandbox import pages
+from sandbox.faults import Faults
+from sandbox.ledger import Grant, Ledger
+from sandbox.oauth_server import Answer, Request, XServer
+
+PROBLEM = "https://api.twitter.com/2/problems"
+
+
+class X:
+    """The four endpoints over a ledger. `log` records each request that reached one of them."""
+
+    def __init__(self, ledger: Ledger, faults: Faults) -> None:
+        self._ledger = ledger
+        self._faults = faults
+        self._server = XServer(ledger)
+        self.log: list[dict[str, Any]] = []
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/i/oauth2/authorize", self.ask, allow_head=False),
+            web.post("/i/oauth2/authorize", self.decide),
+            web.post("/2/oauth2/token", self.token),
+            web.post("/2/oauth2/revoke", self.revoke),
+            web.get("/2/users/me", self.me, allow_head=False),
+        ]
+
+    # --- for browsers
+
+    async def ask(self, request: web.Request) -> web.Response:
+        """The sign-in page, or with a username the consent page."""
+        oauth_request = await to_oauth(request)
+        try:
+            grant = self._server.get_consent_grant(oauth_request)
+        except OAuth2Error as error:
+            return html(pages.refused(f"{error.error}: {error.description or ''}"), 400)
+        username = request.query.get("username")
+        if not username:
+            query = {name: value for name, value in request.query.items() if name != "username"}
+            return html(pages.sign_in(query, [user.username for user in self._ledger.users.values()]))
+        scopes = (oauth_request.payload.scope or "").split()
+        return html(pages.consent(username, grant.client.client_id, scopes))
+
+    async def decide(self, request: web.Request) -> web.Response:
+        """Allow or deny, for persons and programs: a form with username, decision and, if need be, grant_scope."""
+        oauth_request = await to_oauth(request)
+        form = oauth_request.form
+        user = self._ledger.user_named(form.get("username", ""))
+        if user is None and form.get("username"):
+            user = self._ledger.add_user(form["username"], form["username"].capitalize())
+        if "grant_scope" in form:
+            oauth_request.payload.data["scope"] = form["grant_scope"]
+        try:
+            grant = self._server.get_consent_grant(oauth_request, user)
+        except OAuth2Error as error:
+            return html(pages.refused(f"{error.error}: {error.description or ''}"), 400)
+        allowed = user if form.get("decision") == "allow" else None
+        oauth_request.user = allowed
+        status, _, headers = self._server.create_authorization_response(oauth_request, allowed, grant=grant)
+        location = dict(headers).get("Location", "")
+        fault = self._faults.take("authorize")
+        if fault is not None and fault.fault == "iss":
+            location += "&" + urlencode({"iss": fault.value})
+        self._note("authorize", "allowed" if allowed else "denied", username=form.get("username"))
+        return web.Response(status=303 if location else status, headers={"Location": location, **pages.HEADERS})
+
+    # --- for apps
+
+    async def token(self, request: web.Request) -> web.StreamResponse:
+        oauth_request = await to_oauth(request)
+        grant_type = oauth_request.form.get("grant_type", "")
+        sent = oauth_request.form.get("refresh_token") or oauth_request.form.get("code")
+        before = self._ledger.known(sent or "")
+        fault = self._faults.take("token", grant_type)
+        noted = self._note("token", "received", grant_type=grant_type, sent=sent, fault=fault and fault.fault)
+        noted["grant_id"] = before.id if before else None
+
+        async def act() -> web.Response:
+            answer = self._server.create_token_response(oauth_request)
+            noted["outcome"] = str(answer[0])
+            if oauth_request.minted is not None:
+                noted["grant_id"] = oauth_request.minted.id
+            return to_response(answer)
+
+        return await self._faults.carry_out(fault, request, act)
+
+    async def revoke(self, request: web.Request) -> web.StreamResponse:
+        oauth_request = await to_oauth(request)
+        fault = self._faults.take("revoke")
+        noted = self._note("revoke", "received", sent=oauth_request.form.get("token"), fault=fault and fault.fault)
+
+        async def act() -> web.Response:
+            answer = self._server.create_endpoint_response("revocation", oauth_request)
+            noted["outcome"] = str(answer[0])
+            return to_response(answer)
+
+        return await self._faults.carry_out(fault, request, act)
+
+    async def me(self, request: web.Request) -> web.StreamResponse:
+        fault = self._faults.take("identity")
+        noted = self._note("identity", "received", fault=fault and fault.fault)
+
+        async def act() -> web.Response:
+            response = self._me(request)
+            noted["outcome"] = str(response.status)
+            return response
+
+        return await self._faults.carry_out(fault, request, act)
+
+    def _me(self, request: web.Request) -> web.Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        grant = self._ledger.live_access(token) if scheme.lower() == "bearer" else None
+        if grant is None:
+            return problem(401, "Unauthorized", "about:blank")
+        if not {"users.read", "tweet.read"} <= set(grant.scope.split()):
+            return problem(403, "Forbidden", f"{PROBLEM}/not-authorized-for-resource")
+        return web.json_response({"data": self._user(grant, request.query.get("user.fields", ""))})
+
+    def _user(self, grant: Grant, fields: str) -> dict[str, str]:
+        user = self._ledger.users[grant.user_id]
+        found = {"id": user.id, "username": user.username, "name": user.name}
+        if "profile_image_url" in fields.split(","):
+            found["profile_image_url"] = user.avatar
+        return found
+
+    def _note(self, endpoint: str, outcome: str, **facts: Any) -> dict[str, Any]:
+        noted = {"time": time.time(), "endpoint": endpoint, "outcome": outcome, **facts}
+        self.log.append(noted)
+        return noted
+
+
+async def to_oauth(request: web.Request) -> Request:
+    form = {name: str(value) for name, value in (await request.post()).items()}
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Request(request.method, str(request.url), headers, dict(request.query), form)
+
+
+def to_response(answer: Answer) -> web.Response:
+    status, body, _ = answer
+    text = json.dumps(body if isinstance(body, dict) else dict(body))
+    return web.Response(
+        status=status, text=text, content_type="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+def html(text: str, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=text, content_type="text/html", headers=pages.HEADERS)
+
+
+def problem(status: int, title: str, kind: str) -> web.Response:
+    return web.json_response(
+        {"title": title, "detail": title, "type": kind, "status": status},
+        status=status,
+        content_type="application/problem+json",
+    )
