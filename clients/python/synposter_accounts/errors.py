@@ -1,0 +1,196 @@
+"""Failures by reason: one class per ErrorReason of the protos, made from the details of a gRPC status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+DOMAIN: Final = "accounts.synposter"
+
+
+class AccountsError(Exception):
+    """A call failed. `reason` is a name of ErrorReason without its prefix; empty where the service gave none."""
+
+    reason = ""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        code: grpc.StatusCode,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        field_violations: Mapping[str, str] | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+        self.reason = reason or type(self).reason
+        self.metadata = dict(metadata or {})
+        self.field_violations = dict(field_violations or {})
+        self.retry_after = retry_after
+
+
+class ServiceUnreachable(AccountsError):
+    """The service did not answer: it is not known whether the call reached it."""
+
+
+class DeadlineExceeded(AccountsError):
+    """The call took longer than its timeout; it may have been carried out all the same."""
+
+
+class InvalidField(AccountsError):
+    reason = "INVALID_FIELD"
+
+
+class UnknownPlatform(AccountsError):
+    reason = "UNKNOWN_PLATFORM"
+
+
+class AccountNotFound(AccountsError):
+    reason = "ACCOUNT_NOT_FOUND"
+
+
+class ConnectNotFound(AccountsError):
+    reason = "CONNECT_NOT_FOUND"
+
+
+class ConnectExpired(AccountsError):
+    reason = "CONNECT_EXPIRED"
+
+
+class ConnectFailed(AccountsError):
+    reason = "CONNECT_FAILED"
+
+
+class UserDenied(AccountsError):
+    reason = "USER_DENIED"
+
+
+class CodeRefused(AccountsError):
+    reason = "CODE_REFUSED"
+
+
+class WrongPlatformUser(AccountsError):
+    reason = "WRONG_PLATFORM_USER"
+
+
+class AccountExpired(AccountsError):
+    reason = "ACCOUNT_EXPIRED"
+
+
+class AccountRevoked(AccountsError):
+    reason = "ACCOUNT_REVOKED"
+
+
+class MissingScope(AccountsError):
+    reason = "MISSING_SCOPE"
+
+
+class PlatformPaused(AccountsError):
+    reason = "PLATFORM_PAUSED"
+
+
+class ConnectMismatch(AccountsError):
+    reason = "CONNECT_MISMATCH"
+
+
+class CallerNotPermitted(AccountsError):
+    reason = "CALLER_NOT_PERMITTED"
+
+
+class CallerUnknown(AccountsError):
+    reason = "CALLER_UNKNOWN"
+
+
+class PlatformUnavailable(AccountsError):
+    reason = "PLATFORM_UNAVAILABLE"
+
+
+class IdentityUnavailable(AccountsError):
+    reason = "IDENTITY_UNAVAILABLE"
+
+
+class StoreUnavailable(AccountsError):
+    reason = "STORE_UNAVAILABLE"
+
+
+class RateLimited(AccountsError):
+    reason = "RATE_LIMITED"
+
+
+class OutcomeUnknown(AccountsError):
+    reason = "OUTCOME_UNKNOWN"
+
+
+class InternalFault(AccountsError):
+    """A fault of the service; `metadata["incident"]` is what its operators look for."""
+
+    reason = "INTERNAL"
+
+
+BY_REASON: Final = {kind.reason: kind for kind in AccountsError.__subclasses__() if kind.reason}
+WITHOUT_REASON: Final = {
+    grpc.StatusCode.UNAVAILABLE: ServiceUnreachable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+}
+
+__all__ = [
+    "AccountExpired",
+    "AccountNotFound",
+    "AccountRevoked",
+    "AccountsError",
+    "CallerNotPermitted",
+    "CallerUnknown",
+    "CodeRefused",
+    "ConnectExpired",
+    "ConnectFailed",
+    "ConnectMismatch",
+    "ConnectNotFound",
+    "DeadlineExceeded",
+    "IdentityUnavailable",
+    "InternalFault",
+    "InvalidField",
+    "MissingScope",
+    "OutcomeUnknown",
+    "PlatformPaused",
+    "PlatformUnavailable",
+    "RateLimited",
+    "ServiceUnreachable",
+    "StoreUnavailable",
+    "UnknownPlatform",
+    "UserDenied",
+    "WrongPlatformUser",
+]
+
+
+def from_rpc(error: Any) -> AccountsError:
+    """The typed error of a failed call; a reason of a newer service gives the base class."""
+    code = error.code()
+    text = error.details() or code.name
+    status = rpc_status.from_call(error)
+    info, violations, retry_after = error_details_pb2.ErrorInfo(), {}, None
+    for detail in status.details if status is not None else ():
+        bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(bad):
+            violations = {each.field: each.description for each in bad.field_violations}
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToTimedelta()
+        else:
+            detail.Unpack(info)
+    reason = info.reason if info.domain == DOMAIN else ""
+    kind = BY_REASON.get(reason) or ((not reason and WITHOUT_REASON.get(code)) or AccountsError)
+    return kind(
+        text,
+        code=code,
+        reason=reason,
+        metadata=info.metadata,
+        field_violations=violations,
+        retry_after=retry_after,
+    )

@@ -1,0 +1,138 @@
+"""What the client returns: frozen dataclasses with enums and aware times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
+
+
+class AccountStatus(IntEnum):
+    """Whether an account can be used. A number of a newer server is UNSPECIFIED."""
+
+    UNSPECIFIED = 0
+    ACTIVE = 1
+    EXPIRED = 2
+    REVOKED = 3
+
+
+class StatusReason(IntEnum):
+    """Why an account is EXPIRED or REVOKED; UNSPECIFIED while it is ACTIVE, and for a reason of a newer server."""
+
+    UNSPECIFIED = 0
+    REFRESH_REJECTED = 1
+    REFRESH_OUTCOME_LOST = 2
+    NOT_REFRESHABLE = 3
+    REVOKED_BY_CALLER = 4
+
+
+class PlatformRevocation(IntEnum):
+    """What has become of a revoked account's tokens at the platform."""
+
+    UNSPECIFIED = 0
+    CONFIRMED = 1
+    PENDING = 2
+    NOT_SUPPORTED = 3
+    KEPT_FOR_SIBLING = 4
+    NOTHING_TO_REVOKE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A connected account; see ConnectedAccount in the protos for each field. Times are None where unset."""
+
+    id: str
+    profile_id: str
+    platform: str
+    handle: str
+    status: AccountStatus
+    scopes: tuple[str, ...]
+    missing_scopes: tuple[str, ...]
+    platform_user_id: str
+    display_name: str
+    avatar_url: str
+    status_reason: StatusReason
+    status_time: datetime | None
+    access_token_expire_time: datetime | None
+    last_refresh_time: datetime | None
+    create_time: datetime | None
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A connect that has begun. The URL is for this user's browser alone; do not log it."""
+
+    connect_id: str
+    authorization_url: str
+    expire_time: datetime | None
+
+    def __repr__(self) -> str:
+        return f"Connect(connect_id={self.connect_id!r}, expire_time={self.expire_time!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A revoked account, and what the platform has confirmed by now."""
+
+    account: Account
+    platform_revocation: PlatformRevocation
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AuthorizationResponse:
+    """The query parameters that a platform sent to your own redirect URI."""
+
+    state: str
+    code: str = ""
+    iss: str = ""
+    error: str = ""
+    error_description: str = ""
+
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def known(kind: type[E], number: int) -> E:
+    return kind(number) if number in kind._value2member_map_ else kind(0)
+
+
+def time_of(message: ConnectedAccount | pb.BeginConnectResponse, field: str) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    value: Timestamp = getattr(message, field)
+    return value.ToDatetime(tzinfo=UTC)
+
+
+def to_account(message: ConnectedAccount) -> Account:
+    return Account(
+        id=message.id,
+        profile_id=message.profile_id,
+        platform=message.platform,
+        handle=message.handle,
+        status=known(AccountStatus, message.status),
+        scopes=tuple(message.scopes),
+        missing_scopes=tuple(message.missing_scopes),
+        platform_user_id=message.platform_user_id,
+        display_name=message.display_name,
+        avatar_url=message.avatar_url,
+        status_reason=known(StatusReason, message.status_reason),
+        status_time=time_of(message, "status_time"),
+        access_token_expire_time=time_of(message, "access_token_expire_time"),
+        last_refresh_time=time_of(message, "last_refresh_time"),
+        create_time=time_of(message, "create_time"),
+        update_time=time_of(message, "update_time"),
+    )
+
+
+def to_connect(message: pb.BeginConnectResponse) -> Connect:
+    return Connect(message.connect_id, message.authorization_url, time_of(message, "expire_time"))
+
+
+def to_revoked(message: pb.RevokeResponse) -> Revoked:
+    return Revoked(to_account(message.account), known(PlatformRevocation, message.platform_revocation))

@@ -1,0 +1,90 @@
+"""Building requests and channels: what both clients share."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from synposter.accounts.v1 import account_service_pb2 as pb
+
+from synposter_accounts.model import AccountStatus, AuthorizationResponse
+
+SERVICE: Final = "synposter.accounts.v1.AccountService"
+
+READS_ARE_RETRIED: Final = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": SERVICE, "method": name} for name in ("GetAccount", "ListAccounts")],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 3,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+OPTIONS: Final = (("grpc.service_config", READS_ARE_RETRIED), ("grpc.enable_retries", 1))
+
+
+def check_in_clear(target: str) -> None:
+    """Raises ValueError unless `target` is on this machine: a key in clear goes nowhere else."""
+    host = target.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = target.startswith("unix:")
+    if not loopback:
+        raise ValueError(f"{target} is not on this machine: pass credentials, or the API key would travel in clear")
+
+
+def begin(
+    profile_id: str,
+    platform: str,
+    scopes: Iterable[str],
+    return_url: str | None,
+    redirect_uri: str | None,
+    account_id: str | None,
+) -> pb.BeginConnectRequest:
+    return pb.BeginConnectRequest(
+        profile_id=profile_id,
+        platform=platform,
+        scopes=tuple(scopes),
+        return_url=return_url or "",
+        redirect_uri=redirect_uri or "",
+        account_id=account_id or "",
+    )
+
+
+def complete(
+    profile_id: str, completion_code: str | None, response: AuthorizationResponse | None
+) -> pb.CompleteConnectRequest:
+    """Raises ValueError unless exactly one answer is given."""
+    if (completion_code is None) == (response is None):
+        raise ValueError("give either completion_code or authorization_response")
+    if response is None:
+        return pb.CompleteConnectRequest(profile_id=profile_id, completion_code=completion_code)
+    answer = pb.AuthorizationResponse(
+        code=response.code,
+        state=response.state,
+        iss=response.iss,
+        error=response.error,
+        error_description=response.error_description,
+    )
+    return pb.CompleteConnectRequest(profile_id=profile_id, authorization_response=answer)
+
+
+def listing(
+    profile_id: str | None, platform: str | None, statuses: Iterable[AccountStatus], page_size: int | None
+) -> pb.ListAccountsRequest:
+    return pb.ListAccountsRequest(
+        profile_id=profile_id or "",
+        platform=platform or "",
+        statuses=[int(status) for status in statuses],  # type: ignore[misc]
+        page_size=page_size or 0,
+    )

@@ -1,0 +1,106 @@
+"""`Accounts`: the client for threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1.account_service_pb2_grpc import AccountServiceStub
+
+from synposter_accounts import requests
+from synposter_accounts.errors import from_rpc
+from synposter_accounts.model import (
+    Account,
+    AccountStatus,
+    AuthorizationResponse,
+    Connect,
+    Revoked,
+    to_account,
+    to_connect,
+    to_revoked,
+)
+
+
+class Accounts:
+    """Connected Accounts at `target`, as the caller whose API key is given. Every call may take `timeout` seconds.
+
+    All methods raise AccountsError. Raises ValueError for a target beyond this machine without credentials.
+    """
+
+    def __init__(
+        self, target: str, api_key: str, *, timeout: float = 10.0, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        if credentials is None:
+            requests.check_in_clear(target)
+            self._channel = grpc.insecure_channel(target, options=requests.OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, options=requests.OPTIONS)
+        self._stub = AccountServiceStub(self._channel)
+        self._metadata = (("authorization", f"Bearer {api_key}"),)
+        self._timeout = timeout
+
+    def begin_connect(
+        self,
+        profile_id: str,
+        platform: str,
+        *,
+        scopes: Iterable[str] = (),
+        return_url: str | None = None,
+        redirect_uri: str | None = None,
+        account_id: str | None = None,
+    ) -> Connect:
+        request = requests.begin(profile_id, platform, scopes, return_url, redirect_uri, account_id)
+        return to_connect(self._call(self._stub.BeginConnect, request))
+
+    def complete_connect(
+        self,
+        profile_id: str,
+        *,
+        completion_code: str | None = None,
+        authorization_response: AuthorizationResponse | None = None,
+    ) -> list[Account]:
+        """Safe to repeat: the same answer comes for ten minutes. Raises ValueError unless one answer is given."""
+        request = requests.complete(profile_id, completion_code, authorization_response)
+        return [to_account(each) for each in self._call(self._stub.CompleteConnect, request).accounts]
+
+    def get(self, account_id: str) -> Account:
+        return to_account(self._call(self._stub.GetAccount, pb.GetAccountRequest(id=account_id)).account)
+
+    def list(
+        self,
+        profile_id: str | None = None,
+        *,
+        platform: str | None = None,
+        statuses: Iterable[AccountStatus] = (),
+        page_size: int | None = None,
+    ) -> Iterator[Account]:
+        """All accounts, page by page as they are needed, ordered by id."""
+        request = requests.listing(profile_id, platform, statuses, page_size)
+        while True:
+            page = self._call(self._stub.ListAccounts, request)
+            yield from map(to_account, page.accounts)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def revoke(self, account_id: str) -> Revoked:
+        """Safe to repeat: the present outcome comes again."""
+        return to_revoked(self._call(self._stub.Revoke, pb.RevokeRequest(id=account_id)))
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, metadata=self._metadata, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
