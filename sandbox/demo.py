@@ -9,7 +9,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -53,7 +53,7 @@ class Demo:
         chapter("A refresh, watched as it happens")
         before = (await self.sandbox.ledger())[0]
         refreshed = await self.until(ada.id, lambda account: account.last_refresh_time is not None)
-        say(f"@{refreshed.handle} was refreshed at {refreshed.last_refresh_time:%H:%M:%S}; its access token now ends at "
+        say(f"@{refreshed.handle} was refreshed at {refreshed.last_refresh_time:%H:%M:%S}; its token ends at "
             f"{refreshed.access_token_expire_time:%H:%M:%S}")  # fmt: skip
         check((await self.sandbox.ledger())[0] != before, "the platform has rotated the refresh token")
 

@@ -47,7 +47,7 @@ class App:
         return redirect_uri in self.redirect_uris
 
     def check_client_secret(self, client_secret: str) -> bool:
-        return secrets.compare_digest(self.client_secret, client_secret)
+        return secrets.compare_digest(self.client_secret.encode(), client_secret.encode())
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
         return method == "client_secret_basic"
@@ -184,7 +184,7 @@ class Ledger:
         return grant if grant.access_token_expires > time.time() else None
 
     def revoke(self, token: str) -> None:
-        """RFC 7009 section 2.1: a revoked refresh token takes its access token along; a revoked access token ends alone."""
+        """RFC 7009 section 2.1: a refresh token takes its access token along; an access token ends alone."""
         if grant := self._by_refresh.get(token):
             if token == grant.refresh_token:
                 self.kill(grant)

@@ -57,6 +57,7 @@ api_base = "http://127.0.0.1:{sandbox}"
 api_keys_sha256 = ["{key_hash}"]
 permissions = ["connect", "read", "refresh", "revoke", "delete", "act", "list_all", "operate"]
 return_urls = ["http://127.0.0.1:{http}/your-app"]
+redirect_uris = ["http://127.0.0.1:{http}/your-app/callback"]
 allow_shim_completion = true
 """
 
@@ -119,6 +120,13 @@ class Local:
 
     def prepare(self) -> None:
         """Writes what is missing: secrets, configuration, key file; and brings the database to the present schema."""
+        self.write_files()
+        if not (self.folder / self.settings["keys"]["file"]).exists():
+            self.command("keys", "new")
+        self.command("migrate")
+
+    def write_files(self) -> None:
+        """Secrets and configuration, where there is no configuration yet."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.config_file.exists():
             key = secrets.token_urlsafe(32)
@@ -132,9 +140,6 @@ class Local:
                 key_hash=hashlib.sha256(key.encode()).hexdigest(),
             )
             self.config_file.write_text(text)
-        if not (self.folder / self.settings["keys"]["file"]).exists():
-            self.command("keys", "new")
-        self.command("migrate")
 
     def command(self, *words: str) -> str:
         """Runs a command of the server to its end; what it printed. Raises StartFailed."""
@@ -160,6 +165,7 @@ class Local:
             "--client-id", platform["client_id"],
             "--client-secret-file", str(self.folder / platform["client_secret_file"]),
             "--redirect-uri", f"{self.public_url}/oauth/callback/twitter",
+            "--redirect-uri", f"{self.public_url}/your-app/callback",
             "--access-token-seconds", str(self.access_token_seconds),
         ]  # fmt: skip
         self._run("sandbox", command, f"{self.sandbox_url}/control/users")

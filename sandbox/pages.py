@@ -71,7 +71,7 @@ def sign_in(query: Mapping[str, str], usernames: Iterable[str]) -> str:
     return page(
         "Sign in to X",
         f'<p>Who are you today?</p><form method="get">{hidden(query)}{known}</form>'
-        f'<form method="get">{hidden(query)}<p></p><label for="username">Or another username (made if it is new)</label>'
+        f'<form method="get">{hidden(query)}<p></p><label for="username">Or a new username</label>'
         '<input type="text" id="username" name="username" pattern="[A-Za-z0-9_]{1,15}" required autocomplete="off">'
         "<button>Continue</button></form>",
     )
@@ -84,7 +84,8 @@ def consent(username: str, app: str, scopes: Iterable[str]) -> str:
     )
     return page(
         "Give this app access?",
-        f"<p><strong>{escape(app)}</strong> wants to use your account <strong>@{escape(username)}</strong>. It could:</p>"
+        f"<p><strong>{escape(app)}</strong> wants to use your account "
+        f"<strong>@{escape(username)}</strong>. It could:</p>"
         f'<ul>{rows}</ul><form method="post">{hidden({"username": username})}'
         '<button class="go" name="decision" value="allow">Allow</button>'
         '<button name="decision" value="deny">Cancel</button></form>',

@@ -1,0 +1,114 @@
+"""The whole service: in this process with time that is moved, or as the real processes that operators run."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+from synposter_accounts import Account, AsyncAccounts
+
+from sandbox.control import Control
+from sandbox.local import Local, free_port
+from sandbox.server import running
+from server.app import App, load_settings
+from server.storage.engine import SqliteEngine
+from server.storage.keyring import KeyRing
+from server.storage.migrate import migrate
+from server.storage.store import Clock
+
+PROFILE = "acme/1"
+
+
+@dataclasses.dataclass
+class Whole:
+    """A running service beside a running sandbox, and a caller's client of it."""
+
+    app: App
+    clock: Clock
+    sandbox: Control
+    accounts: AsyncAccounts
+    local: Local
+
+    @property
+    def return_url(self) -> str:
+        return f"{self.local.public_url}/your-app"
+
+    async def come_back(self, username: str = "ada", **consent: str | None) -> dict[str, str]:
+        """Begins a connect and plays the browser until it is back at the caller's return URL; its query."""
+        begun = await self.accounts.begin_connect(PROFILE, "twitter", return_url=self.return_url)
+        return await browse(await self.sandbox.consent(begun.authorization_url, username, **consent))  # type: ignore[arg-type]
+
+    async def connect(self, username: str = "ada", account_id: str | None = None) -> Account:
+        begun = await self.accounts.begin_connect(
+            PROFILE, "twitter", return_url=self.return_url, account_id=account_id
+        )
+        back = await browse(await self.sandbox.consent(begun.authorization_url, username))
+        [account] = await self.accounts.complete_connect(PROFILE, completion_code=back["completion_code"])
+        return account
+
+    async def refresh_due(self) -> None:
+        """Moves time to after every due time, and runs what the calendar would."""
+        self.clock.offset += self.app.platforms["twitter"].rules.default_access_token_lifetime * 0.86
+        await self.app.refresher.run_once()
+
+
+async def browse(callback_url: str) -> dict[str, str]:
+    """Opens the callback as a browser would; the query of where it is sent on to."""
+    async with aiohttp.ClientSession() as browser, browser.get(callback_url, allow_redirects=False) as response:
+        assert response.status == 303, await response.text()
+        query = parse_qs(urlsplit(response.headers["Location"]).query)
+    return {name: values[0] for name, values in query.items()}
+
+
+def redirect_uris(local: Local) -> tuple[str, str]:
+    return f"{local.public_url}/oauth/callback/twitter", f"{local.public_url}/your-app/callback"
+
+
+@asynccontextmanager
+async def whole_service(folder: Path) -> AsyncIterator[Whole]:
+    async with running() as played:
+        port = urlsplit(played.url).port
+        assert port is not None
+        local = Local(folder, ports={"grpc": free_port(), "http": free_port(), "sandbox": port})
+        local.write_files()
+        settings = load_settings(local.config_file)
+        KeyRing.create(settings.keys.file)
+        engine = SqliteEngine(settings.database.path)
+        migrate(engine.database, KeyRing.load(settings.keys.file))
+        engine.close()
+        clock = Clock()
+        app = App(settings, clock, run_jobs=False)
+        await app.start()
+        try:
+            async with Control(played.url) as sandbox, AsyncAccounts(local.target, local.api_key) as accounts:
+                secret = (folder / "client-secret").read_text()
+                await sandbox.add_client("sandbox-client", secret, *redirect_uris(local))
+                yield Whole(app, clock, sandbox, accounts, local)
+        finally:
+            await app.stop()
+
+
+@pytest.fixture
+async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+    """The service in this process; its jobs run when the test says so."""
+    async with whole_service(tmp_path / "deployment") as service:
+        yield service
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Local]:
+    """The real processes, on free ports, with lifetimes of seconds."""
+    with (tmp_path / "processes.log").open("wb") as log:
+        local = Local(
+            tmp_path / "deployment",
+            ports={part: free_port() for part in ("grpc", "http", "sandbox")},
+            min_interval="1s",
+            identity_interval="1s",
+            access_token_seconds=4,
+            log=log,
+        )
+        with local:
+            yield local
