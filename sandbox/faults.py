@@ -100,6 +100,8 @@ class Faults:
         if kind in ("hold_before", "hold_after"):
             response = await act() if kind == "hold_after" else None
             await self.hold()
+            if request.transport is None or request.transport.is_closing():
+                return response or web.Response()  # the other side is gone: what was not done stays undone
             return response or await act()
         if kind.endswith("_after"):
             await act()
