@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -14,22 +14,12 @@ from aiohttp.typedefs import Handler
 from server.accounts.errors import StoreUnavailable
 from server.accounts.model import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
 from server.web import query
-from server.web.pages import PAGES, STYLE_HASH
+from server.web.pages import HEADERS, PAGES
+from server.web.protocol import listen
 
 log = logging.getLogger(__name__)
 
 Answer = Callable[[str, AuthorizationResponse], Awaitable[ShowPage | SendBrowser]]
-
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; frame-ancestors 'none'; base-uri 'none'; "
-        "form-action 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-}
-KEEP_ALIVE_SECONDS: Final = 10.0
 
 
 class CallbackServer:
@@ -46,19 +36,19 @@ class CallbackServer:
         app.router.add_get("/oauth/callback/{platform}", self._callback, allow_head=False)
         app.router.add_get("/healthz", self._health, allow_head=False)
         app.on_response_prepare.append(harden)
-        self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=grace.total_seconds()
-        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace.total_seconds())
+        self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listens; the port (0: any free one). Raises OSError if it cannot."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        return int(self._runner.addresses[0][1])
+        self._server = await listen(self._runner, host, port)
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Takes no new requests and lets those under way end within the grace."""
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
 
     async def _callback(self, request: web.Request) -> web.StreamResponse:

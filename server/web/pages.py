@@ -60,6 +60,18 @@ stroke-linejoin="round" aria-hidden="true"><circle cx="32" cy="32" r="28"/>{symb
 STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
 
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+"""On every response."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page as it is sent."""

@@ -48,7 +48,9 @@ class ScriptedPlatform:
 
     def __init__(self, store: Store, rules: PlatformRules = RULES, issuer: str = "") -> None:
         self.rules = rules
-        self.endpoints = Endpoints("https://x.test/a", "https://x.test/t", "https://x.test/r", "https://x.test/me", issuer)
+        self.endpoints = Endpoints(
+            "https://x.test/a", "https://x.test/t", "https://x.test/r", "https://x.test/me", issuer
+        )
         self.calls: list[tuple[str, Any]] = []
         self.lines: dict[str, list[Any]] = {"exchange": [], "refresh": [], "identify": [], "revoke": []}
         self._store = store

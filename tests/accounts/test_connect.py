@@ -143,7 +143,9 @@ async def test_a_callback_at_another_platforms_path_ends_the_connect(house: Hous
     assert house.platform.calls == []
 
 
-@pytest.mark.parametrize(("promised", "sent"), [("https://x.test", ""), ("https://x.test", "https://x.test/"), ("", "y")])
+@pytest.mark.parametrize(
+    ("promised", "sent"), [("https://x.test", ""), ("https://x.test", "https://x.test/"), ("", "y")]
+)
 async def test_an_issuer_that_is_not_the_pinned_one_ends_the_connect(house: House, promised: str, sent: str) -> None:
     house.platform.endpoints = dataclasses.replace(house.platform.endpoints, issuer=promised)
     state = await house.begin()
@@ -162,7 +164,12 @@ async def test_an_issuer_that_matches_goes_on(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [("access_denied", "access_denied"), ("invalid_scope", "invalid_scope"), ("<svg onload=1>", "server_error"), ("", "server_error")],
+    [
+        ("access_denied", "access_denied"),
+        ("invalid_scope", "invalid_scope"),
+        ("<svg onload=1>", "server_error"),
+        ("", "server_error"),
+    ],
 )
 async def test_an_error_is_passed_on_only_in_the_words_of_the_rfc(house: House, error: str, told: str) -> None:
     answer = await house.callback.answer("twitter", AuthorizationResponse(Secret(await house.begin()), error=error))
@@ -177,9 +184,7 @@ async def test_an_operators_connect_completes_at_the_callback(house: House) -> N
     assert answers.count(ShowPage(ResultPage.CONNECTED)) == 1
     assert answers.count(EXPIRED) == 19
     assert house.platform.count("exchange") == 1
-    page = await house.reader.list(
-        OPERATOR, profile_id="p1", platform=None, statuses=frozenset(), size=10, after=""
-    )
+    page = await house.reader.list(OPERATOR, profile_id="p1", platform=None, statuses=frozenset(), size=10, after="")
     assert [account.handle for account in page.accounts] == ["ada"]
 
 

@@ -42,9 +42,7 @@ class Whole:
         return await browse(await self.sandbox.consent(begun.authorization_url, username, **consent))  # type: ignore[arg-type]
 
     async def connect(self, username: str = "ada", account_id: str | None = None) -> Account:
-        begun = await self.accounts.begin_connect(
-            PROFILE, "twitter", return_url=self.return_url, account_id=account_id
-        )
+        begun = await self.accounts.begin_connect(PROFILE, "twitter", return_url=self.return_url, account_id=account_id)
         back = await browse(await self.sandbox.consent(begun.authorization_url, username))
         [account] = await self.accounts.complete_connect(PROFILE, completion_code=back["completion_code"])
         return account

@@ -42,7 +42,9 @@ async def test_a_user_connects_an_account_and_it_is_listed(whole: Whole) -> None
 
 
 async def test_a_registration_with_odd_characters_is_sent_as_rfc_6749_wants_it(whole: Whole) -> None:
-    odd = Registration("client:with colon", Secret("a secret: with+signs/&%=é"), whole.app.platforms["twitter"]._registration.overrides)
+    odd = Registration(
+        "client:with colon", Secret("a secret: with+signs/&%=é"), whole.app.platforms["twitter"]._registration.overrides
+    )
     await whole.sandbox.add_client(odd.client_id, odd.client_secret.reveal(), *redirect_uris(whole.local))
     whole.app.platforms["twitter"]._registration = odd
     account = await whole.connect("ada")
@@ -178,6 +180,7 @@ async def test_an_exchange_that_goes_wrong_has_a_reason_and_leaves_no_account(
 async def test_fifty_browsers_with_one_state_bring_one_exchange(whole: Whole) -> None:
     begun = await whole.accounts.begin_connect(PROFILE, "twitter")
     callback = await whole.sandbox.consent(begun.authorization_url, "ada")
+
     async def visit(browser: aiohttp.ClientSession) -> tuple[int, str]:
         async with browser.get(callback, allow_redirects=False) as response:
             return response.status, await response.text()

@@ -83,9 +83,7 @@ async def new_grant(
     )
 
 
-async def connected(
-    store: Store, *, profile_id: str = "p1", platform: str = "twitter", **grant: object
-) -> Account:
+async def connected(store: Store, *, profile_id: str = "p1", platform: str = "twitter", **grant: object) -> Account:
     request = await begun(store, profile_id=profile_id, platform=platform)
     assert await store.start_exchange(request.id, expected=Phase.BEGUN)
     accounts = await store.complete_request(request, await new_grant(store, **grant))  # type: ignore[arg-type]

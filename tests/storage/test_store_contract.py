@@ -323,9 +323,7 @@ async def test_a_broken_seal_holds_up_no_other_grant(store: Store, clock: Clock,
     assert after is not None and after.status is Status.ACTIVE
 
 
-async def test_a_token_set_moved_to_another_row_does_not_open(
-    store: Store, clock: Clock, engine: SqliteEngine
-) -> None:
+async def test_a_token_set_moved_to_another_row_does_not_open(store: Store, clock: Clock, engine: SqliteEngine) -> None:
     one = await connected(store, user="1")
     two = await connected(store, user="2")
     engine.database.execute_sql(

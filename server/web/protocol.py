@@ -1,0 +1,62 @@
+"""The HTTP protocol under the callback: small limits, and no word too much for what is not even HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from server.web.pages import HEADERS
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS: Final = 10.0
+LONGEST_LINE: Final = 12 * 1024
+"""More than the longest query that is read, so that a long one gets the page and not a bare refusal."""
+LONGEST_HEADER: Final = 8 * 1024
+
+
+class BareResponse(web.Response):
+    """A response without aiohttp's banner, for requests that never reach the application and its signals."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.pop("Server", None)
+
+
+class QuietHandler(web.RequestHandler):
+    """aiohttp would log what it could not parse, which can hold a code, and sign its answer."""
+
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # its stubs forget that None turns it off
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_HEADER,
+        )
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 (it quotes the request)
+    ) -> web.StreamResponse:
+        log.info("malformed http", extra={"status": status, "why": type(exc).__name__})
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response was under way")
+        response = BareResponse(status=status, text=f"{status}\n", headers=HEADERS)
+        response.force_close()
+        return response
+
+
+async def listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
+    """Serves the runner's application on an address. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    manager: Any = runner.server
+    return await loop.create_server(lambda: QuietHandler(manager, loop), host, port)

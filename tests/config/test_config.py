@@ -1,0 +1,191 @@
+"""Settings: what is taken, what is refused, and how it is told."""
+
+import copy
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server import config
+from server.accounts.model import Permission
+
+ROOT = Path(__file__).parents[2]
+KEY = "a" * 64
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_text("client-secret-canary\n")
+    (tmp_path / "secret").chmod(0o600)
+    return tmp_path
+
+
+GOOD: dict[str, Any] = {
+    "server": {"public_url": "https://accounts.example.com"},
+    "database": {"url": "sqlite:///accounts.db"},
+    "keys": {"file": "keys.json"},
+    "platforms": {"twitter": {"client_id": "id", "client_secret_file": "secret"}},
+    "callers": {"web": {"api_keys_sha256": [KEY], "permissions": ["connect", "read"]}},
+}
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return str(value)
+
+
+def write(folder: Path, settings: dict[str, Any]) -> Path:
+    lines: list[str] = []
+
+    def section(path: str, body: dict[str, Any]) -> None:
+        lines.append(f"[{path}]")
+        lines.extend(f"{key} = {toml(value)}" for key, value in body.items() if not isinstance(value, dict))
+        for key, value in body.items():
+            if isinstance(value, dict):
+                section(f"{path}.{key}", value)
+
+    for name, body in settings.items():
+        section(name, body)
+    file = folder / "config.toml"
+    file.write_text("\n".join(lines))
+    return file
+
+
+def load(folder: Path, settings: dict[str, Any]) -> config.Settings:
+    return config.load(write(folder, settings), ("twitter",))
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    settings = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    place = settings
+    for name in parents:
+        place = place.setdefault(name, {})
+    place[last] = value
+    return settings
+
+
+def test_the_least_settings_have_sensible_defaults(folder: Path) -> None:
+    settings = load(folder, GOOD)
+    assert settings.server.grpc_listen == "127.0.0.1:50051"
+    assert settings.server.serves_reflection is True
+    assert settings.refresh.min_interval == settings.refresh.lease == timedelta(seconds=60)
+    assert settings.database.path == folder / "accounts.db"
+    assert settings.keys.file == folder / "keys.json"
+    assert settings.platforms["twitter"].client_secret().reveal() == "client-secret-canary"
+    [caller] = settings.callers_by_key().values()
+    assert caller.permissions == {Permission.CONNECT, Permission.READ}
+    assert caller.sees_profile("anything") and not caller.allow_shim_completion
+
+
+def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCOUNTS_LOG__LEVEL", "debug")
+    monkeypatch.setenv("ACCOUNTS_REFRESH__LEASE", "5m")
+    settings = load(folder, changed("log.level", "error"))
+    assert settings.log.level == "debug"
+    assert settings.refresh.lease == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("server.port", 1, "server.port: unknown key"),
+        ("servers.x", 1, "servers: unknown key"),
+        ("callers.web.permission", ["read"], "callers.web.permission: unknown key"),
+        ("platforms.twitter.secret", "x", "platforms.twitter.secret: unknown key"),
+        ("server.grpc_listen", "0.0.0.0:50051", "server.grpc_listen: beyond loopback the port needs TLS"),
+        ("server.grpc_listen", "[::]:50051", "server.grpc_listen: beyond loopback"),
+        ("server.grpc_listen", "50051", "server.grpc_listen"),
+        ("server.public_url", "http://accounts.example.com", "server.public_url: plain http"),
+        ("server.public_url", "https://accounts.example.com/x", "server.public_url"),
+        ("server.drain_timeout", 30, "server.drain_timeout: a span"),
+        ("server.drain_timeout", "0s", "server.drain_timeout"),
+        ("refresh.lease", "fast", "refresh.lease: a span"),
+        ("log.format", "xml", "log.format"),
+        ("database.url", "postgresql://db/accounts", "database.url"),
+        ("platforms.twitter.client_secret_env", "X", "either client_secret_file or client_secret_env"),
+        ("platforms.twitter.client_secret_file", "nowhere", "cannot be read"),
+        ("platforms.twitter.client_id", "", "platforms.twitter.client_id"),
+        ("platforms.twitter.token_endpoint", "http://127.0.0.1:1/t", "only while server.public_url is loopback too"),
+        ("platforms.twitter.token_endpoint", "http://evil.test/t", "plain http is for loopback only"),
+        ("platforms.twitter.token_endpoint", "file:///etc/passwd", "an absolute https URL"),
+        ("platforms.friendster.client_id", "x", "platforms.friendster: no such platform; known: twitter"),
+        ("callers.web.api_keys_sha256", [], "callers.web.api_keys_sha256"),
+        ("callers.web.api_keys_sha256", ["short"], "callers.web.api_keys_sha256"),
+        ("callers.web.permissions", ["everything"], "callers.web.permissions"),
+        ("callers.web.platforms", ["friendster"], "callers.web.platforms: no such platform: friendster"),
+        ("callers.web.return_urls", ["//evil"], "callers.web.return_urls"),
+        ("callers.web.return_urls", ["http://app.example.com/x"], "callers.web.return_urls"),
+        ("callers.web.return_urls", ["https://a@evil.test/"], "callers.web.return_urls"),
+        ("callers.web.return_urls", ["javascript:alert(1)"], "callers.web.return_urls"),
+        ("callers.web.redirect_uris", ["https://app.example.com/#x"], "callers.web.redirect_uris"),
+        ("callers.other.api_keys_sha256", [KEY], "callers.web has the same key"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_key(folder: Path, path: str, value: Any, told: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        load(folder, changed(path, value))
+    assert any(told in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_no_caller_no_start(folder: Path) -> None:
+    with pytest.raises(config.ConfigError, match="no caller, no start"):
+        load(folder, {**GOOD, "callers": {}})
+
+
+def test_all_problems_are_named_at_once_and_no_value_with_them(folder: Path) -> None:
+    settings = changed("callers.web.api_keys_sha256", ["key-canary"])
+    settings["server"] = {"public_url": "https://a.test", "drain_timeout": "soon", "odd": 1}
+    with pytest.raises(config.ConfigError) as caught:
+        load(folder, settings)
+    keys = {problem.split(":")[0] for problem in caught.value.problems}
+    assert {"server.drain_timeout", "server.odd"} < keys and any("api_keys_sha256" in key for key in keys)
+    assert "canary" not in str(caught.value)
+
+
+def test_an_unknown_variable_of_ours_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCOUNTS_REFRSH__LEASE", "5m")
+    with pytest.raises(config.ConfigError, match="ACCOUNTS_REFRSH__LEASE"):
+        load(folder, GOOD)
+
+
+def test_a_secret_file_that_others_can_read_is_refused(folder: Path) -> None:
+    (folder / "secret").chmod(0o644)
+    with pytest.raises(config.ConfigError, match="chmod 600"):
+        load(folder, GOOD)
+
+
+def test_a_sandbox_is_reached_only_by_a_local_configuration(folder: Path) -> None:
+    settings = changed("platforms.twitter.token_endpoint", "http://127.0.0.1:8081/2/oauth2/token")
+    settings["server"]["public_url"] = "http://127.0.0.1:8080"
+    assert load(folder, settings).platforms["twitter"].sandboxed
+
+
+def test_the_effective_settings_are_shown_without_secrets(folder: Path) -> None:
+    text = config.to_text(load(folder, GOOD))
+    assert "canary" not in text
+    assert "server.drain_timeout" in text and "callers.web.permissions" in text
+
+
+def test_the_example_is_sound_and_shows_every_key(folder: Path) -> None:
+    example = (ROOT / "config.example.toml").read_text()
+    for name in ("x-client-secret",):
+        (folder / name).write_text("s")
+        (folder / name).chmod(0o600)
+    (folder / "example.toml").write_text(example)
+    config.load(folder / "example.toml", ("twitter",))
+    shown = tomllib.loads(example)
+    commented = {line[2:].split(" = ")[0] for line in example.splitlines() if line.startswith("# ") and " = " in line}
+    for section, field in config.Settings.model_fields.items():
+        kind: Any = field.annotation
+        body = shown[section]
+        if section in ("platforms", "callers"):
+            kind, [body] = kind.__args__[1], body.values()
+        assert set(kind.model_fields) <= set(body) | commented, section
