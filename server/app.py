@@ -35,6 +35,7 @@ from server.rpc.page_tokens import PageTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
 from server.storage.engine import SqliteEngine
+from server.storage.journal import FileJournal
 from server.storage.keyring import KeyRing
 from server.storage.migrate import check_keys, check_schema, register_active_key
 from server.storage.store import Clock, Store
@@ -96,6 +97,7 @@ class App:
         except BaseException:
             self.engine.close()
             raise
+        await self.refresher.replay()
         await self.store.free_dead_leases()
         self._plan()
         log.info(
@@ -144,6 +146,7 @@ class App:
             self.store,
             self.platforms,
             self.gates,
+            FileJournal(settings.journal_folder, vault, new_id),
             self.metrics,
             owner=owner,
             lease=settings.refresh.lease,

@@ -207,6 +207,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
 
+    @property
+    def journal_folder(self) -> Path:
+        """Where refreshed token sets wait that the database did not take; beside the database by default."""
+        beside = self.database.path.with_name(self.database.path.name + ".journal")
+        return self.refresh.journal or beside
+
     def callers_by_key(self) -> dict[bytes, Caller]:
         """Callers by the SHA-256 of each of their API keys."""
         return {

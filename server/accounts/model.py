@@ -300,6 +300,18 @@ class IdentityRead:
     token_set: TokenSet
 
 
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh brought, on its way to the disk: it may be the only live token set of its grant."""
+
+    grant_id: str
+    platform: str
+    generation: int
+    """The generation that was spent for it."""
+    token_set: TokenSet
+    due_time: datetime | None
+
+
 class Commit(Enum):
     """What became of a refreshed token set that was offered to the store."""
 

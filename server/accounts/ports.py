@@ -24,6 +24,7 @@ from server.accounts.model import (
     Page,
     Phase,
     PlatformRules,
+    Refreshed,
     Retry,
     Secret,
     StatusReason,
@@ -79,6 +80,23 @@ class Observer(Protocol):
     def connected(self, platform: str, outcome: str) -> None: ...
 
     def revoked(self, platform: str, outcome: str) -> None: ...
+
+
+class Journal(Protocol):
+    """Where a refreshed token set goes that the database will not take: sealed, on disk, until it does."""
+
+    @property
+    def depth(self) -> int:
+        """How many are waiting."""
+
+    async def keep(self, refreshed: Refreshed) -> None:
+        """Returns when it is safe on disk. Raises OSError."""
+
+    async def entries(self) -> list[tuple[str, Refreshed]]:
+        """What is waiting, oldest first, each with the name to erase it by. Raises OSError."""
+
+    async def erase(self, name: str) -> None:
+        """Raises OSError."""
 
 
 class Store(Protocol):
@@ -139,8 +157,8 @@ class Store(Protocol):
     async def claim_due(self, platform: str, *, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
         """Makes up to `limit` due refreshable grants ours, soonest due first, in one durable commit."""
 
-    async def commit_refresh(self, claimed: ClaimedGrant, token_set: TokenSet, due_time: datetime | None) -> Commit:
-        """Stores a new token set if the generation spent is still the newest."""
+    async def commit_refresh(self, refreshed: Refreshed) -> Commit:
+        """Stores a new token set if the generation spent is still the newest; safe to repeat."""
 
     async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
         """Gives a claimed grant back without a new token set; says whether it was still ours.

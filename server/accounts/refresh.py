@@ -21,8 +21,8 @@ from server.accounts.errors import (
     StoreUnavailable,
 )
 from server.accounts.gate import Gate
-from server.accounts.model import ClaimedGrant, Commit, GrantState, Retry, StatusReason
-from server.accounts.ports import Observer, Platform, Store
+from server.accounts.model import ClaimedGrant, Commit, GrantState, Refreshed, Retry, StatusReason
+from server.accounts.ports import Journal, Observer, Platform, Store
 from server.accounts.timing import backoff, refresh_due_time, replay_time
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ MOST_SENDS = 2
 """A refresh token of unknown fate is tried once more, never twice: a replay can end the whole grant."""
 
 BATCH = 64
+SAVE_AGAIN_SECONDS = 1.0
+
+OUTCOMES = {Commit.STORED: "refreshed", Commit.REVOKING: "revoked", Commit.LOST: "overtaken"}
 
 
 class Refresher:
@@ -44,6 +47,7 @@ class Refresher:
         store: Store,
         platforms: Mapping[str, Platform],
         gates: Mapping[str, Gate],
+        journal: Journal,
         observer: Observer,
         *,
         owner: str,
@@ -53,15 +57,19 @@ class Refresher:
         self._store = store
         self._platforms = platforms
         self._gates = gates
+        self._journal = journal
         self._observer = observer
         self._owner = owner
         self._lease = lease
         self._min_interval = min_interval
         self._refreshes: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._replaying = asyncio.Lock()
 
     async def work_off(self, platform_id: str) -> int:
         """Refreshes what is due on one platform until nothing is, or its gate is held; how many were begun."""
+        if not await self.replay():
+            return 0
         gate = self._gates[platform_id]
         begun = await self._store.expire_ended(platform_id, limit=BATCH)
         while not self._stopping and (room := await gate.room()) > 0:
@@ -75,6 +83,22 @@ class Refresher:
             if not claimed:
                 break
         return begun
+
+    async def replay(self) -> bool:
+        """Brings what the journal holds into the database; says whether that is all of it.
+
+        Nothing is claimed before: a grant whose newest token set is still in the journal must not be refreshed.
+        """
+        async with self._replaying:
+            try:
+                for name, refreshed in await self._journal.entries() if self._journal.depth else ():
+                    commit = await self._store.commit_refresh(refreshed)
+                    await self._journal.erase(name)
+                    log.warning("a token set came in from the journal", extra={"outcome": OUTCOMES[commit]})
+            except (StoreUnavailable, OSError) as error:
+                log.error("the journal cannot be replayed; nothing is claimed", extra={"why": str(error)})
+                return False
+            return True
 
     async def run_once(self) -> int:
         """One whole round over all platforms, waited for to its end; how many refreshes were begun."""
@@ -135,8 +159,23 @@ class Refresher:
         except PlatformError as error:
             return await self._later(grant, error)
         due_time = refresh_due_time(grant.id, token_set, await self._store.now(), self._min_interval)
-        commit = await self._store.commit_refresh(grant, token_set, due_time)
-        return {Commit.STORED: "refreshed", Commit.REVOKING: "revoked", Commit.LOST: "overtaken"}[commit]
+        return await self._save(Refreshed(grant.id, grant.platform, grant.generation, token_set, due_time))
+
+    async def _save(self, refreshed: Refreshed) -> str:
+        """Persist first: into the database, else into the journal; and nothing gives up before one has it."""
+        while True:
+            try:
+                return OUTCOMES[await self._store.commit_refresh(refreshed)]
+            except StoreUnavailable as error:
+                log.error("the database does not take a token set", extra={"why": error.text})
+            try:
+                await self._journal.keep(refreshed)
+                return "journaled"
+            except OSError as error:
+                log.critical(
+                    "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}
+                )
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
 
     async def _give_up(self, grant: ClaimedGrant, reason: StatusReason, error: str) -> str:
         """The last resort of a dead grant is a pair that lost a swap; then it is dead."""

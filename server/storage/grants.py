@@ -16,6 +16,7 @@ from server.accounts.model import (
     GrantState,
     IdentityRead,
     NewGrant,
+    Refreshed,
     Retry,
     StatusReason,
     TokenSet,
@@ -136,41 +137,50 @@ def park_broken(tx: Transaction, grant_id: str) -> None:
     ).execute(tx.database)
 
 
-def commit_refresh(tx: Transaction, claimed: ClaimedGrant, token_set: TokenSet, due_us: int | None) -> Commit:
-    row = get(tx, claimed.id)
+def commit_refresh(tx: Transaction, refreshed: Refreshed) -> Commit:
+    row = get(tx, refreshed.grant_id)
+    token_set = refreshed.token_set
     if row is None:
-        log.error("a refreshed grant is gone", extra={"grant_id": claimed.id})
+        log.error("a refreshed grant is gone", extra={"grant_id": refreshed.grant_id})
         return Commit.LOST
     if row.state == GrantState.REVOKING:
         revocations.add_for_retired(tx, row, token_set)
         revocations.drop_stub(tx, row)
         return Commit.REVOKING
-    generation = claimed.generation + 1
-    if row.generation != claimed.generation or row.state == GrantState.DEAD:
-        bound = grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
-        candidate = tx.vault.seal(pack(token_set), bound)
-        GrantRow.update(candidate=candidate).where(GrantRow.id == row.id).execute(tx.database)
+    generation = refreshed.generation + 1
+    if row.generation == generation and open_grant(tx, row) == token_set:
+        return Commit.STORED  # an earlier try whose outcome was not known
+    if row.generation != refreshed.generation or row.state == GrantState.DEAD:
+        park_candidate(tx, row, token_set)
         return Commit.LOST
+    before = open_grant(tx, row).scopes
     sealed = tx.vault.seal(
         pack(token_set), grant_context("token_set", row.id, row.profile_id, row.platform, generation)
     )
-    stored = run_commit(
+    run_commit(
         tx,
         grant_id=row.id,
-        spent=claimed.generation,
+        spent=refreshed.generation,
         generation=generation,
         token_set=sealed,
         refreshable=token_set.refresh_token is not None,
         expire=optional_micros(token_set.expire_time),
-        due=due_us,
+        due=optional_micros(refreshed.due_time),
         now=tx.now_us,
     )
-    if stored and set(token_set.scopes) != set(claimed.token_set.scopes):
+    if set(token_set.scopes) != set(before):
         accounts.update_scopes(tx, row.id, token_set.scopes)
-    return Commit.STORED if stored else Commit.LOST
+    return Commit.STORED
 
 
-def run_commit(tx: Transaction, **values: Any) -> bool:
+def park_candidate(tx: Transaction, row: Any, token_set: TokenSet) -> None:
+    """The pair of the loser of a swap may be the live one: it is tried before the grant is ever called dead."""
+    bound = grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
+    candidate = tx.vault.seal(pack(token_set), bound)
+    GrantRow.update(candidate=candidate).where(GrantRow.id == row.id).execute(tx.database)
+
+
+def run_commit(tx: Transaction, **values: Any) -> None:
     statement = tx.statements.get(
         "commit_refresh",
         tx.database,
@@ -191,7 +201,8 @@ def run_commit(tx: Transaction, **values: Any) -> bool:
             last_refresh_time=slot("now"),
         ).where(GrantRow.id == slot("grant_id"), GrantRow.generation == slot("spent")),
     )
-    return bool(tx.database.rows_affected(statement.run(tx.database, **values)) == 1)
+    if tx.database.rows_affected(statement.run(tx.database, **values)) != 1:
+        raise RuntimeError("a grant changed under its transaction")
 
 
 def still_ours(claimed: ClaimedGrant) -> Any:

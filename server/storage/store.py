@@ -23,6 +23,7 @@ from server.accounts.model import (
     NewGrant,
     Page,
     Phase,
+    Refreshed,
     Retry,
     Secret,
     StatusReason,
@@ -32,7 +33,7 @@ from server.storage import accounts, grants, requests, revocations
 from server.storage.engine import SqliteEngine
 from server.storage.schema import RequestRow, SecretRow
 from server.storage.statement import Statements
-from server.storage.transaction import Transaction, micros, optional_micros
+from server.storage.transaction import Transaction, micros
 from server.storage.vault import Vault
 
 T = TypeVar("T")
@@ -130,8 +131,8 @@ class Store:
             return []
         return await self._write(lambda tx: grants.claim_due(tx, platform, owner, lease, limit))
 
-    async def commit_refresh(self, claimed: ClaimedGrant, token_set: TokenSet, due_time: datetime | None) -> Commit:
-        return await self._write(lambda tx: grants.commit_refresh(tx, claimed, token_set, optional_micros(due_time)))
+    async def commit_refresh(self, refreshed: Refreshed) -> Commit:
+        return await self._write(lambda tx: grants.commit_refresh(tx, refreshed))
 
     async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
         return await self._write(lambda tx: grants.release(tx, claimed, retry, error, reply))

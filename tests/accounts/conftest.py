@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,7 +23,9 @@ from server.accounts.model import (
 from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.revoke import Revoker
+from server.storage.journal import FileJournal
 from server.storage.store import Clock, Store
+from server.storage.vault import Vault
 from tests.accounts.script import CALLER, ScriptedPlatform, Watcher
 
 
@@ -42,6 +45,7 @@ class House:
     identities: IdentityReader
     revoker: Revoker
     gate: Gate
+    journal: FileJournal
 
     async def begin(self, caller: Caller = CALLER, **fields: object) -> str:
         """Begins a connect; the state."""
@@ -82,12 +86,13 @@ class House:
 
 
 @pytest.fixture
-def house(store: Store, clock: Clock, new_id: Callable[[], str]) -> House:
+def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], tmp_path: Path) -> House:
     platform, observer, gate = ScriptedPlatform(store), Watcher(), Gate(16)
     platforms, gates = {"twitter": platform}, {"twitter": gate}
     minute = timedelta(minutes=1)
     exchanger = Exchanger(store, platforms, observer, new_id, min_interval=minute)
     reader = Reader(store, platforms)
+    journal = FileJournal(tmp_path / "journal", vault, new_id)
     return House(
         store=store,
         clock=clock,
@@ -97,8 +102,9 @@ def house(store: Store, clock: Clock, new_id: Callable[[], str]) -> House:
         connector=Connector(store, platforms, exchanger, new_id, lambda p: f"https://accounts.test/oauth/callback/{p}"),
         callback=Callback(store, platforms, exchanger),
         reader=reader,
-        refresher=Refresher(store, platforms, gates, observer, owner="me", lease=minute, min_interval=minute),
+        refresher=Refresher(store, platforms, gates, journal, observer, owner="me", lease=minute, min_interval=minute),
         identities=IdentityReader(store, platforms, gates),
         revoker=Revoker(store, reader, platforms, observer),
         gate=gate,
+        journal=journal,
     )

@@ -2,14 +2,28 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from server.accounts.errors import GrantDead, NotSent, OurFault, OutcomeUnknown, PlatformRefused, TokenRejected
+from server.accounts import refresh
+from server.accounts.errors import (
+    GrantDead,
+    NotSent,
+    OurFault,
+    OutcomeUnknown,
+    PlatformRefused,
+    StoreUnavailable,
+    TokenRejected,
+)
 from server.accounts.model import Account, Identity, Status, StatusReason
+from server.storage.journal import FileJournal
+from server.storage.vault import Vault
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER
+from tests.storage.make import refreshed
 
 DUE = timedelta(minutes=103)
 """After 85 % of two hours."""
@@ -172,7 +186,9 @@ async def test_a_refresh_rejected_by_a_lost_race_does_not_expire_the_account(hou
     house.clock.offset += timedelta(seconds=61)
     [other] = await house.store.claim_due("twitter", owner="other", lease=timedelta(seconds=60), limit=1)
     now = await house.store.now()
-    await house.store.commit_refresh(other, await house.platform.mint(("users.read",)), now + timedelta(hours=1))
+    await house.store.commit_refresh(
+        refreshed(other, await house.platform.mint(("users.read",)), now + timedelta(hours=1))
+    )
     go_on.set()
     await house.refresher.settled()
     assert (await house.account(account.id)).status is Status.ACTIVE
@@ -189,7 +205,7 @@ async def test_a_pair_that_lost_the_swap_is_tried_before_the_grant_is_called_dea
     [other] = await house.store.claim_due("twitter", owner="other", lease=timedelta(seconds=60), limit=1)
     now = await house.store.now()
     wrong = await house.platform.mint(("users.read",))
-    await house.store.commit_refresh(other, wrong, now)
+    await house.store.commit_refresh(refreshed(other, wrong, now))
     go_on.set()
     await house.refresher.settled()
     house.platform.answer_next("refresh", GrantDead("not this one", status=400))
@@ -232,6 +248,72 @@ async def test_after_stop_nothing_is_claimed(house: House) -> None:
     house.refresher.stop()
     assert await house.refresher.run_once() == 0
     assert sent(house) == []
+
+
+# --- what the database does not take
+
+
+async def test_a_token_set_that_the_database_does_not_take_waits_in_the_journal(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    account = await due_account(house)
+    stored = house.store.commit_refresh
+    monkeypatch.setattr(house.store, "commit_refresh", away)
+    await house.refresher.run_once()
+    assert house.journal.depth == 1
+    files = list((tmp_path / "journal").iterdir())
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600]
+    assert b"rt-" not in files[0].read_bytes()
+
+    house.clock.offset += timedelta(hours=1)
+    assert await house.refresher.run_once() == 0, "nothing may be claimed while a newer token set waits"
+    monkeypatch.setattr(house.store, "commit_refresh", stored)
+    await house.refresher.run_once()
+    assert house.journal.depth == 0 and not list((tmp_path / "journal").iterdir())
+    assert (await house.account(account.id)).last_refresh_time is not None
+    assert sent(house)[0] == "rt-1" and "rt-1" not in sent(house)[1:]
+
+
+async def test_the_journal_of_a_process_that_died_is_replayed_by_the_next(
+    house: House, monkeypatch: pytest.MonkeyPatch, vault: Vault, new_id: Callable[[], str], tmp_path: Path
+) -> None:
+    await due_account(house)
+    with monkeypatch.context() as broken:
+        broken.setattr(house.store, "commit_refresh", away)
+        await house.refresher.run_once()
+    (tmp_path / "journal" / "torn.part").write_bytes(b"half an en")
+    house.refresher._journal = FileJournal(tmp_path / "journal", vault, new_id)
+    assert house.refresher._journal.depth == 1
+    assert await house.refresher.replay()
+    house.clock.offset += DUE
+    await house.refresher.run_once()
+    assert sent(house) == ["rt-1", "rt-2"]
+
+
+async def test_a_token_set_that_nothing_takes_is_kept_in_memory_until_something_does(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = await due_account(house)
+    monkeypatch.setattr(refresh, "SAVE_AGAIN_SECONDS", 0.0)
+    tries = 0
+    stored = house.store.commit_refresh
+
+    async def full(_: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            monkeypatch.setattr(house.store, "commit_refresh", stored)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(house.store, "commit_refresh", away)
+    monkeypatch.setattr(house.journal, "keep", full)
+    await house.refresher.run_once()
+    assert tries == 3
+    assert (await house.account(account.id)).last_refresh_time is not None
+
+
+async def away(*_: object, **__: object) -> None:
+    raise StoreUnavailable("away")
 
 
 # --- identities

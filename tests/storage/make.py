@@ -13,6 +13,7 @@ from server.accounts.model import (
     Identity,
     NewGrant,
     Phase,
+    Refreshed,
     Secret,
     TokenSet,
 )
@@ -93,3 +94,7 @@ async def connected(store: Store, *, profile_id: str = "p1", platform: str = "tw
 
 async def claim(store: Store, *, owner: str = "me", limit: int = 10, platform: str = "twitter") -> list[ClaimedGrant]:
     return await store.claim_due(platform, owner=owner, lease=timedelta(seconds=60), limit=limit)
+
+
+def refreshed(claimed: ClaimedGrant, fresh: TokenSet, due_time: datetime) -> Refreshed:
+    return Refreshed(claimed.id, claimed.platform, claimed.generation, fresh, due_time)

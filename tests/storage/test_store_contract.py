@@ -21,7 +21,7 @@ from server.accounts.model import (
 )
 from server.storage.engine import SqliteEngine
 from server.storage.store import Clock, Store
-from tests.storage.make import SCOPES, begun, claim, connected, new_grant, token_set
+from tests.storage.make import SCOPES, begun, claim, connected, new_grant, refreshed, token_set
 
 MINUTE = timedelta(minutes=1)
 DUE = timedelta(minutes=97)
@@ -208,7 +208,7 @@ async def test_a_refreshed_token_set_replaces_the_spent_one(store: Store, clock:
     [grant] = await claim(store)
     now = await store.now()
     fresh = token_set(2, expire_time=now + timedelta(hours=2))
-    assert await store.commit_refresh(grant, fresh, now + MINUTE) is Commit.STORED
+    assert await store.commit_refresh(refreshed(grant, fresh, now + MINUTE)) is Commit.STORED
     after = await store.account(account.id)
     assert after is not None
     assert after.last_refresh_time is not None and abs(after.last_refresh_time - now) < MINUTE
@@ -219,6 +219,19 @@ async def test_a_refreshed_token_set_replaces_the_spent_one(store: Store, clock:
     assert (again.generation, again.sends, again.attempts) == (2, 0, 0)
 
 
+async def test_a_commit_of_unknown_outcome_can_be_repeated(store: Store, clock: Clock) -> None:
+    await connected(store)
+    clock.offset += DUE
+    [grant] = await claim(store)
+    now = await store.now()
+    offered = refreshed(grant, token_set(2, expire_time=now), now)
+    assert await store.commit_refresh(offered) is Commit.STORED
+    assert await store.commit_refresh(offered) is Commit.STORED
+    [again] = await claim(store)
+    assert again.generation == 2
+    assert not await store.use_candidate(again)
+
+
 async def test_a_generation_is_stored_once_and_the_loser_is_parked_as_the_candidate(store: Store, clock: Clock) -> None:
     await connected(store)
     clock.offset += DUE
@@ -227,8 +240,8 @@ async def test_a_generation_is_stored_once_and_the_loser_is_parked_as_the_candid
     [second] = await claim(store, owner="b")
     assert (second.found, second.sends) == (GrantState.SENT, 1)
     now = await store.now()
-    assert await store.commit_refresh(second, token_set(2, expire_time=now), now) is Commit.STORED
-    assert await store.commit_refresh(first, token_set(3, expire_time=now), now) is Commit.LOST
+    assert await store.commit_refresh(refreshed(second, token_set(2, expire_time=now), now)) is Commit.STORED
+    assert await store.commit_refresh(refreshed(first, token_set(3, expire_time=now), now)) is Commit.LOST
     [third] = await claim(store)
     assert third.token_set.refresh_token == Secret("rt-canary-2")
     assert await store.use_candidate(third)
@@ -284,7 +297,7 @@ async def test_who_lost_the_race_cannot_expire_the_account(store: Store, clock: 
     clock.offset += timedelta(seconds=61)
     [winner] = await claim(store, owner="b")
     now = await store.now()
-    await store.commit_refresh(winner, token_set(2, expire_time=now + timedelta(hours=2)), now + MINUTE)
+    await store.commit_refresh(refreshed(winner, token_set(2, expire_time=now + timedelta(hours=2)), now + MINUTE))
     assert not await store.expire_grant(loser, StatusReason.REFRESH_REJECTED, error="")
     after = await store.account(account.id)
     assert after is not None and after.status is Status.ACTIVE
@@ -340,7 +353,7 @@ async def test_scopes_that_a_refresh_changes_are_shown(store: Store, clock: Cloc
     [grant] = await claim(store)
     now = await store.now()
     fewer = token_set(2, expire_time=now + timedelta(hours=2), scopes=("users.read",))
-    await store.commit_refresh(grant, fewer, now + MINUTE)
+    await store.commit_refresh(refreshed(grant, fewer, now + MINUTE))
     after = await store.account(account.id)
     assert after is not None
     assert after.scopes == ("users.read",)
@@ -428,7 +441,7 @@ async def test_a_refresh_in_flight_does_not_bring_a_revoked_account_back(store: 
     await finish(store, 1)
     assert await outcome(store, account.id) is PlatformRevocation.PENDING
     now = await store.now()
-    assert await store.commit_refresh(grant, token_set(2, expire_time=now), now) is Commit.REVOKING
+    assert await store.commit_refresh(refreshed(grant, token_set(2, expire_time=now), now)) is Commit.REVOKING
     [entry] = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
     assert entry.tokens[0] == Secret("rt-canary-2")
     await store.finish_revocation(entry)
