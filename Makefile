@@ -39,4 +39,13 @@ lint: $(READY)  ## ruff, mypy --strict, buf
 test: $(READY)  ## the whole test suite
 	@$(BIN)/python -m pytest
 
-.PHONY: help setup generate lock lint test
+run: $(READY)  ## start the service, with a sandbox platform where no real one is registered
+	@$(BIN)/python -m sandbox.run
+
+demo: $(READY)  ## play the whole story against a running sandbox, in under a minute
+	@$(BIN)/python -m sandbox.demo
+
+bench: $(READY)  ## measure speed and size beside a bare server, as ratios in one run
+	@$(BIN)/python -m bench
+
+.PHONY: help setup generate lock lint test run demo bench

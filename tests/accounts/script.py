@@ -55,12 +55,18 @@ class ScriptedPlatform:
         self.lines: dict[str, list[Any]] = {"exchange": [], "refresh": [], "identify": [], "revoke": []}
         self._store = store
         self._minted = 0
+        self._called = asyncio.Condition()
 
     def answer_next(self, kind: str, *answers: Any) -> None:
         self.lines[kind] += answers
 
     def count(self, kind: str) -> int:
         return sum(1 for name, _ in self.calls if name == kind)
+
+    async def until_called(self, kind: str, times: int = 1) -> None:
+        """Returns when so many requests of a kind have reached it."""
+        async with self._called:
+            await self._called.wait_for(lambda: self.count(kind) >= times)
 
     def authorization_url(
         self, *, redirect_uri: str, scopes: Sequence[str], state: Secret, code_verifier: Secret
@@ -89,7 +95,9 @@ class ScriptedPlatform:
         return TokenSet(Secret(f"at-{self._minted}"), Secret(f"rt-{self._minted}"), now + life, scopes)
 
     async def _next(self, kind: str, detail: str) -> Any:
-        self.calls.append((kind, detail))
+        async with self._called:
+            self.calls.append((kind, detail))
+            self._called.notify_all()
         while self.lines[kind]:
             answer = self.lines[kind].pop(0)
             if isinstance(answer, asyncio.Event):

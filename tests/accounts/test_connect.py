@@ -225,8 +225,7 @@ async def test_a_hundred_completions_exchange_once_and_answer_alike(house: House
     go_on = asyncio.Event()
     house.platform.answer_next("exchange", go_on)
     calls = [asyncio.create_task(house.complete(code)) for _ in range(100)]
-    while not house.platform.count("exchange"):
-        await asyncio.sleep(0)
+    await house.platform.until_called("exchange")
     go_on.set()
     answers = await asyncio.gather(*calls)
     assert len({accounts[0].id for accounts in answers}) == 1
@@ -255,8 +254,7 @@ async def test_an_exchange_that_never_ended_has_failed_after_a_minute(house: Hou
     never = asyncio.Event()
     house.platform.answer_next("exchange", never)
     first = asyncio.create_task(house.complete(code))
-    while not house.platform.count("exchange"):
-        await asyncio.sleep(0)
+    await house.platform.until_called("exchange")
     house.clock.offset += timedelta(seconds=61)
     assert (await refused(house.complete(code))).reason is Reason.CONNECT_FAILED
     never.set()
@@ -269,8 +267,7 @@ async def test_a_caller_that_gives_up_does_not_stop_the_exchange(house: House) -
     go_on = asyncio.Event()
     house.platform.answer_next("exchange", go_on)
     call = asyncio.create_task(house.complete(code))
-    while not house.platform.count("exchange"):
-        await asyncio.sleep(0)
+    await house.platform.until_called("exchange")
     call.cancel()
     go_on.set()
     await house.exchanger.drain()

@@ -165,7 +165,7 @@ async def test_where_nothing_rotates_a_lost_answer_is_just_tried_again(house: Ho
 
 async def test_a_claim_whose_process_died_counts_as_a_lost_answer(house: House) -> None:
     account = await due_account(house)
-    [claimed] = await house.store.claim_due("twitter", owner="dead", lease=timedelta(seconds=60), limit=1)
+    await house.store.claim_due("twitter", owner="dead", lease=timedelta(seconds=60), limit=1)
     assert await house.refresher.run_once() == 0
     house.clock.offset += timedelta(seconds=61)
     await house.refresher.run_once()
@@ -181,8 +181,7 @@ async def test_a_refresh_rejected_by_a_lost_race_does_not_expire_the_account(hou
     go_on = asyncio.Event()
     house.platform.answer_next("refresh", go_on, GrantDead("replayed", status=400))
     await house.refresher.work_off("twitter")
-    while not sent(house):
-        await asyncio.sleep(0)
+    await house.platform.until_called("refresh")
     house.clock.offset += timedelta(seconds=61)
     [other] = await house.store.claim_due("twitter", owner="other", lease=timedelta(seconds=60), limit=1)
     now = await house.store.now()
@@ -199,8 +198,7 @@ async def test_a_pair_that_lost_the_swap_is_tried_before_the_grant_is_called_dea
     go_on = asyncio.Event()
     house.platform.answer_next("refresh", go_on)
     await house.refresher.work_off("twitter")
-    while not sent(house):
-        await asyncio.sleep(0)
+    await house.platform.until_called("refresh")
     house.clock.offset += timedelta(seconds=61)
     [other] = await house.store.claim_due("twitter", owner="other", lease=timedelta(seconds=60), limit=1)
     now = await house.store.now()
@@ -234,8 +232,7 @@ async def test_no_more_refreshes_are_in_flight_than_the_gate_allows(house: House
     go_on = asyncio.Event()
     house.platform.answer_next("refresh", *[go_on] * 16)
     working = asyncio.create_task(house.refresher.work_off("twitter"))
-    while len(sent(house)) < 16:
-        await asyncio.sleep(0)
+    await house.platform.until_called("refresh", 16)
     assert house.gate.in_flight == 16
     go_on.set()
     assert await working == 40
@@ -375,8 +372,7 @@ async def test_a_revoke_during_a_refresh_revokes_the_new_pair_as_well(house: Hou
     go_on = asyncio.Event()
     house.platform.answer_next("refresh", go_on)
     await house.refresher.work_off("twitter")
-    while not sent(house):
-        await asyncio.sleep(0)
+    await house.platform.until_called("refresh")
     await house.revoker.revoke(CALLER, account.id)
     go_on.set()
     await house.refresher.settled()

@@ -1,4 +1,4 @@
-"""A headless browser, as a user's phone or desktop. Without chromium these tests fail in CI and are skipped elsewhere."""
+"""A headless browser, as a user's phone or desktop. Without chromium its tests fail in CI and are skipped elsewhere."""
 
 import os
 import shutil

@@ -175,7 +175,11 @@ async def test_a_revoke_says_what_the_platform_confirmed(client: Either) -> None
     assert (await client.call("revoke", "1")).platform_revocation is PlatformRevocation.CONFIRMED
 
 
-REASONS = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys() if not name.endswith("UNSPECIFIED")]
+REASONS = [
+    name.removeprefix("ERROR_REASON_")
+    for name in ErrorReason.DESCRIPTOR.values_by_name
+    if not name.endswith("UNSPECIFIED")
+]
 
 
 @pytest.mark.parametrize("reason", REASONS)

@@ -121,7 +121,9 @@ async def test_grpcurl_works_without_proto_files(deployment: Local) -> None:
 async def test_the_hints_of_make_run_work_as_they_stand(deployment: Local) -> None:
     lines = [line.strip() for line in hints(deployment).splitlines()]
     [command] = [line for line in lines if "grpcurl" in line]
-    done = subprocess.run(["bash", "-c", command.replace(".venv/bin/grpcurl", GRPCURL)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", command.replace(".venv/bin/grpcurl", GRPCURL)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     [url] = [line for line in lines if line.startswith("http://") and "authorize" in line]
     async with Control(str(deployment.sandbox_url)) as sandbox:

@@ -122,7 +122,7 @@ async def test_nothing_of_the_request_is_reflected(edge: Edge, text: str) -> Non
         path = f"{CALLBACK}?" + "&".join(f"{key}={quote(value)}" for key, value in query.items())
         _, _, body = await edge.get(path)
         assert body in (PAGES[ResultPage.EXPIRED].body, PAGES[ResultPage.FAILED].body)
-    status, headers, body = await edge.get(f"/oauth/callback/{quote(text, safe='')}?state=s&code=c")
+    _, headers, body = await edge.get(f"/oauth/callback/{quote(text, safe='')}?state=s&code=c")
     assert body in (PAGES[ResultPage.EXPIRED].body, b"404\n")
     strict(headers)
 
