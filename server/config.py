@@ -6,6 +6,7 @@ All problems are named at once, each with its key. The keys are a contract; conf
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import stat
@@ -22,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from server.accounts.model import Caller, Permission, Secret
 
 SPAN = re.compile(r"(\d{1,9})(s|m|h|d)")
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "identity_endpoint", "api_base")
 SANDBOX_IDENTITY_INTERVAL = timedelta(minutes=1)
 
@@ -41,7 +42,7 @@ def to_span(value: Any) -> Any:
     found = SPAN.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError('a span is text such as "90s", "5m", "2h" or "30d"')
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    return timedelta(seconds=int(found[1]) * SECONDS[found[2]])
 
 
 def positive(span: timedelta) -> timedelta:
@@ -362,14 +363,29 @@ def check_caller(key: str, caller: CallerSettings, known_platforms: tuple[str, .
 
 def to_text(settings: Settings) -> str:
     """The effective settings, one key a line; secrets are files and variables, which are named, not read."""
-    lines = []
+    lines: list[str] = []
 
     def walk(prefix: str, value: Any) -> None:
         if isinstance(value, dict):
             for name, inner in value.items():
                 walk(f"{prefix}.{name}" if prefix else name, inner)
-        else:
-            lines.append(f"{prefix} = {value}")
+        elif value is not None:
+            lines.append(f"{prefix} = {json.dumps(as_written(value))}")
 
-    walk("", settings.model_dump(mode="json"))
+    walk("", settings.model_dump() | {"refresh": effective_refresh(settings)})
     return "\n".join(lines)
+
+
+def effective_refresh(settings: Settings) -> dict[str, Any]:
+    return settings.refresh.model_dump() | {"journal": settings.journal_folder}
+
+
+def as_written(value: Any) -> Any:
+    """A setting as it would stand in the file."""
+    if isinstance(value, timedelta):
+        seconds = int(value.total_seconds())
+        unit = next(unit for unit in reversed(SECONDS) if seconds % SECONDS[unit] == 0)
+        return f"{seconds // SECONDS[unit]}{unit}"
+    if isinstance(value, tuple):
+        return [as_written(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

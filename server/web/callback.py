@@ -87,7 +87,8 @@ async def strict(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.exception("the callback failed")
         response = page(ResultPage.FAILED, 500)
     route = request.match_info.route.resource
-    log.info(
+    log.log(
+        logging.DEBUG if request.path == "/healthz" else logging.INFO,  # it is asked every few seconds
         "http",
         extra={
             "method": request.method,

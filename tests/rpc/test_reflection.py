@@ -35,15 +35,18 @@ async def test_a_caller_of_any_permission_is_told_the_services(edge, tools) -> N
 
 @pytest.mark.parametrize("credential", [(), (("authorization", "Bearer nobody"),)], ids=["no key", "an unknown key"])
 async def test_a_stranger_is_told_nothing(edge, tools, credential) -> None:
+    call = reflection_pb2_grpc.ServerReflectionStub(edge.channel).ServerReflectionInfo(metadata=credential, timeout=10)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await ask(edge, metadata=credential)
+        await call.read()
     assert tools.refusal_of(caught.value).reason == "CALLER_UNKNOWN"
 
 
 async def test_a_garbled_question_is_an_invalid_argument(edge, tools) -> None:
-    call = edge.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    reflect = edge.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    call = reflect(metadata=tools.bearer("full-key"), timeout=10)
+    await call.write(b"\xff")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(iter([b"\xff"]), metadata=tools.bearer("full-key")).read()
+        await call.read()
     assert tools.refusal_of(caught.value).facts == {"field": "request"}
 
 
