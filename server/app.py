@@ -27,7 +27,7 @@ from server.accounts.revoke import Revoker
 from server.config import Settings
 from server.platforms.catalog import PLATFORMS
 from server.platforms.http import Sender
-from server.platforms.platform import RegisteredPlatform
+from server.platforms.platform import TOKEN_TIMEOUT, RegisteredPlatform
 from server.platforms.registration import Registration
 from server.rpc.account_service import AccountService
 from server.rpc.guard import Policy
@@ -167,7 +167,9 @@ class App:
             # config.py allows plain http for loopback alone; oauthlib has no finer switch than this one.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
         registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
-        return RegisteredPlatform(definition, registration, self.sender, self.clock)
+        # A lease must outlast the request it covers, whatever the two are set to.
+        token_timeout = min(TOKEN_TIMEOUT, self.settings.refresh.lease / 3)
+        return RegisteredPlatform(definition, registration, self.sender, self.clock, token_timeout=token_timeout)
 
     def _callback_uri(self, platform: str) -> str:
         return f"{self.settings.server.public_url}/oauth/callback/{platform}"

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from server.accounts.model import Caller, Permission, Secret
 
 SPAN = re.compile(r"(\d{1,9})(s|m|h|d)")
+LONGEST_SPAN = timedelta(days=3650)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "identity_endpoint", "api_base")
 SANDBOX_IDENTITY_INTERVAL = timedelta(minutes=1)
@@ -48,6 +49,8 @@ def to_span(value: Any) -> Any:
 def positive(span: timedelta) -> timedelta:
     if span <= timedelta():
         raise ValueError("must be longer than nothing")
+    if span > LONGEST_SPAN:
+        raise ValueError("must be at most ten years")
     return span
 
 

@@ -107,6 +107,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("server.public_url", "https://accounts.example.com/x", "server.public_url"),
         ("server.drain_timeout", 30, "server.drain_timeout: a span"),
         ("server.drain_timeout", "0s", "server.drain_timeout"),
+        ("refresh.lease", "999999999d", "refresh.lease: must be at most ten years"),
         ("refresh.lease", "fast", "refresh.lease: a span"),
         ("log.format", "xml", "log.format"),
         ("database.url", "postgresql://db/accounts", "database.url"),

@@ -141,7 +141,7 @@ async def test_the_files_are_for_their_owner_alone_and_hold_no_token(deployment:
     async with Control(str(deployment.sandbox_url)) as sandbox:
         [grant] = await sandbox.ledger()
     deployment.kill("server", signal.SIGTERM)
-    for path in deployment.folder.rglob("*"):
+    for path in filter(Path.is_file, deployment.folder.rglob("*")):
         if path.name.startswith(("accounts.db", "keys", "api-key", "client-secret")):
             assert path.stat().st_mode & 0o077 == 0, path
         if path.name != "client-secret":

@@ -230,6 +230,14 @@ async def test_the_environment_plays_no_part(
         assert all(b"cookie" not in head.lower() for head in found.heads)
 
 
+async def test_a_cookie_is_never_sent_back(sender: Sender) -> None:
+    async with peer(says(http(b"{}", "200 OK", "Set-Cookie: session=canary; Path=/"))) as found:
+        for _ in range(2):
+            # By name: the default jar keeps no cookies of addresses.
+            await sender.send(HttpRequest("GET", f"http://localhost:{found.port}/", {}), LIMIT)
+    assert len(found.heads) == 2 and all(b"cookie" not in head.lower() for head in found.heads)
+
+
 async def test_a_request_on_a_connection_that_went_stale_is_not_sent_twice(sender: Sender) -> None:
     answers = [says(http()), resets]
 

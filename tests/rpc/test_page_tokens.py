@@ -12,6 +12,7 @@ from server.rpc.page_tokens import Listing, PageTokens
 KEY = b"k" * 32
 CALLER = Caller("publisher")
 LISTING = Listing("acme:ada", "twitter", frozenset({Status.ACTIVE, Status.EXPIRED}))
+FIRST = "01890a5d-ac96-774b-bcce-b302099a8056"
 LAST = "01890a5d-ac96-774b-bcce-b302099a8057"
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -33,6 +34,21 @@ def test_a_token_opens_for_no_other_caller_or_filter(made_for, shown_for) -> Non
     else:
         with pytest.raises(InvalidField, match="page_token"):
             PageTokens(KEY).read(Caller(shown_for[0]), shown_for[1], token)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("a", Listing("bc", "d", frozenset())),
+        ("ab", Listing("cd", None, frozenset())),
+        ("abcd", Listing(None, None, frozenset())),
+    ],
+    ids=["the profile is longer", "the platform is in the profile", "all is in the name"],
+)
+def test_the_same_letters_in_other_fields_are_another_list(other) -> None:
+    token = PageTokens(KEY).write(Caller("ab"), Listing("c", "d", frozenset()), LAST)
+    with pytest.raises(InvalidField, match="page_token"):
+        PageTokens(KEY).read(Caller(other[0]), other[1], token)
 
 
 @given(st.data())
@@ -92,7 +108,7 @@ def test_a_key_of_another_length_is_refused(size) -> None:
 
 
 async def test_pages_follow_each_other_over_the_wire_and_only_for_who_asked(edge, tools) -> None:
-    edge.use_cases.answers["list"] = Page((tools.account(), tools.account(id=LAST)), more=True)
+    edge.use_cases.answers["list"] = Page((tools.account(id=FIRST), tools.account(id=LAST)), more=True)
     first = await edge.call("ListAccounts", pb.ListAccountsRequest(profile_id="acme:ada", page_size=2))
     assert first.next_page_token
     asked = pb.ListAccountsRequest(profile_id="acme:ada", page_size=7, page_token=first.next_page_token)
