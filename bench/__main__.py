@@ -206,14 +206,14 @@ PARTS = {"start": lambda seconds: start(), "reads": reads, "size": size}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), help="which to measure (default: all)"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one turn (default: 3)")
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     table = Table("measured", "figure", "limit", "", title="Connected Accounts, side by side")
     missed = False
-    for part in arguments.parts:
+    for part in arguments.parts or PARTS:
         with console.status(f"measuring {part}"):
             rows = PARTS[part](arguments.seconds)
         for row in rows:
