@@ -18,10 +18,19 @@ class ClientAuth(Enum):
     POST = "post"
 
 
+class Pkce(Enum):
+    """Whether a code is bound to the one who asked for it (RFC 7636)."""
+
+    S256 = "S256"
+    OFF = "off"
+
+
 class Rotation(Enum):
-    """Whether a refresh replaces the refresh token."""
+    """Whether a refresh replaces the refresh token. A new one in a reply is taken whatever stands here."""
 
     SINGLE_USE = "single use"
+    MAYBE = "maybe"
+    """The platform does not say: a lost answer may be a lost token."""
     NONE = "none"
 
 
@@ -57,6 +66,7 @@ class OAuth2Platform:
     allowed_scopes: frozenset[str]
     code_lifetime: timedelta
     client_auth: ClientAuth
+    pkce: Pkce
     rotation: Rotation
     dead_grant: tuple[Refusal, ...]
     """Answers to a refresh that mean: this grant is dead."""
@@ -73,3 +83,10 @@ class OAuth2Platform:
     """The `iss` that the platform promises to send (RFC 9207); empty: it promises none."""
     denied_errors: frozenset[str] = frozenset({"access_denied"})
     revocation_ends_user_grant: bool = False
+
+
+def required_text(value: Any) -> str:
+    """`value`, if it is text and not empty: `str` would make the user id "None" of a missing one. Raises ValueError."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("not a text")
+    return value

@@ -22,6 +22,11 @@ NEVER_SENT = (
 )
 
 
+def connect_seconds(limit: timedelta) -> float:
+    """How long connecting may take: less than the whole, so that what was not sent is known not to be."""
+    return min(CONNECT_SECONDS, limit.total_seconds() / 2)
+
+
 class Sender:
     """One session for all platforms. No cookies (the default jar sends one account's with another's request), no
     redirects, no environment: `.netrc` and proxy variables play no part."""
@@ -39,12 +44,12 @@ class Sender:
                 headers=request.headers,
                 data=request.body or None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=limit.total_seconds(), connect=CONNECT_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=limit.total_seconds(), connect=connect_seconds(limit)),
             ) as response:
                 async for chunk in response.content.iter_chunked(16 * 1024):
                     received += chunk
                     if len(received) > LARGEST_REPLY:
-                        raise OutcomeUnknown("the reply is too large", status=response.status)
+                        raise OutcomeUnknown("the reply is too large", status=response.status, reply=bytes(received))
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return HttpReply(response.status, bytes(received), headers)
         except NEVER_SENT as error:

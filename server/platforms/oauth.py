@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus
 
 from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 
-from server.accounts.errors import (
-    GrantDead,
-    OurFault,
-    OutcomeUnknown,
-    PlatformRefused,
-    TokenRejected,
-)
+from server.accounts.errors import GrantDead, OurFault, OutcomeUnknown, PlatformRefused, TokenRejected
 from server.accounts.model import Identity, Secret, TokenSet
+from server.platforms import fields
 from server.platforms.definition import ClientAuth, OAuth2Platform, Refusal, Rotation
 from server.platforms.messages import HttpReply, HttpRequest
 from server.platforms.registration import Registration
 
-LONGEST_LIFE = timedelta(days=3650)
-RETRY_AFTER_RANGE = (timedelta(seconds=1), timedelta(hours=24))
 FORM = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-LONGEST_TEXT = 200
+TRY_LATER = frozenset({408, 425})
+"""Statuses that say no more than a 5xx."""
 
 
 # --- requests
@@ -44,52 +37,73 @@ def basic_header(registration: Registration) -> str:
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
-def client_credentials(definition: OAuth2Platform, registration: Registration) -> tuple[dict[str, str], dict[str, str]]:
-    """Headers and form fields that say who we are."""
+def form_headers(definition: OAuth2Platform, registration: Registration) -> dict[str, str]:
+    """The headers of a form that we send as this client."""
     if definition.client_auth is ClientAuth.BASIC:
-        return {"authorization": basic_header(registration)}, {}
-    return {}, {"client_id": registration.client_id, "client_secret": registration.client_secret.reveal()}
+        return {**FORM, "authorization": basic_header(registration)}
+    return dict(FORM)
+
+
+def form_credentials(definition: OAuth2Platform, registration: Registration) -> dict[str, str]:
+    """The fields of the form that say who we are."""
+    if definition.client_auth is ClientAuth.POST:
+        return {"client_id": registration.client_id, "client_secret": registration.client_secret.reveal()}
+    return {}
 
 
 def refresh_request(definition: OAuth2Platform, registration: Registration, refresh_token: Secret) -> HttpRequest:
     """RFC 6749 section 6. Raises ValueError for an empty refresh token: oauthlib would send its own last one."""
     if not refresh_token:
         raise ValueError("there is no refresh token to send")
-    headers, fields = client_credentials(definition, registration)
     # A client of its own for each request: it is stateful, a shared one has sent another account's token.
-    client = WebApplicationClient(registration.client_id)
-    body = client.prepare_refresh_body(refresh_token=refresh_token.reveal(), **fields)
-    return HttpRequest("POST", registration.endpoints(definition).token, {**FORM, **headers}, body.encode())
+    body = WebApplicationClient(registration.client_id).prepare_refresh_body(
+        refresh_token=refresh_token.reveal(), **form_credentials(definition, registration)
+    )
+    endpoint = registration.endpoints(definition).token
+    return HttpRequest("POST", endpoint, form_headers(definition, registration), body.encode())
 
 
 def revoke_request(definition: OAuth2Platform, registration: Registration, token: Secret, endpoint: str) -> HttpRequest:
     """RFC 7009 section 2.1, without a hint: X takes none."""
-    headers, fields = client_credentials(definition, registration)
-    client = WebApplicationClient(registration.client_id)
-    _, _, body = client.prepare_token_revocation_request(endpoint, token=token.reveal(), token_type_hint=None, **fields)
-    return HttpRequest("POST", endpoint, {**FORM, **headers}, body.encode())
+    _, _, body = WebApplicationClient(registration.client_id).prepare_token_revocation_request(
+        endpoint, token=token.reveal(), token_type_hint=None, **form_credentials(definition, registration)
+    )
+    return HttpRequest("POST", endpoint, form_headers(definition, registration), body.encode())
 
 
 def identity_request(definition: OAuth2Platform, access_token: Secret, endpoint: str) -> HttpRequest:
+    """RFC 6750 section 2.1."""
     url = f"{endpoint}?{definition.identity_query}" if definition.identity_query else endpoint
     return HttpRequest("GET", url, {"authorization": f"Bearer {access_token.reveal()}", "accept": "application/json"})
 
 
-# --- replies
+def secrets_sent(registration: Registration, *sent: Secret | None) -> tuple[str, ...]:
+    """The texts of a request that no error may repeat, also as they look in a form and in the Basic header."""
+    plain = [secret.reveal() for secret in (registration.client_secret, *sent) if secret]
+    return (*plain, *map(quote_plus, plain), basic_header(registration).removeprefix("Basic "))
 
 
-def read_refresh(definition: OAuth2Platform, reply: HttpReply, spent: TokenSet, now: datetime) -> TokenSet:
+# --- token replies
+
+
+def read_refresh(
+    definition: OAuth2Platform, registration: Registration, reply: HttpReply, spent: TokenSet, now: datetime
+) -> TokenSet:
     """The new token set. Raises GrantDead, PlatformRefused, OurFault, OutcomeUnknown.
 
-    A missing or empty refresh token never replaces the one that is held.
+    `now` is when the request was made, so that no expiry is late. A missing or empty refresh token never replaces the
+    one that is held.
     """
-    body = token_object(definition, reply, definition.dead_grant, now, secrets_of(spent))
+    secrets = secrets_sent(registration, spent.refresh_token, spent.access_token)
+    body = token_object(definition, reply, definition.dead_grant, now, secrets)
     return token_set(definition, body, reply, spent.scopes, spent.refresh_token, now)
 
 
-def read_exchange(definition: OAuth2Platform, reply: HttpReply, asked: Sequence[str], now: datetime) -> TokenSet:
+def read_exchange(
+    definition: OAuth2Platform, reply: HttpReply, asked: Sequence[str], now: datetime, secrets: Sequence[str]
+) -> TokenSet:
     """The first token set. Raises GrantDead when the code is refused, else as `read_refresh`."""
-    body = token_object(definition, reply, definition.refused_code, now, ())
+    body = token_object(definition, reply, definition.refused_code, now, secrets)
     return token_set(definition, body, reply, tuple(asked), None, now)
 
 
@@ -100,24 +114,27 @@ def token_object(
     now: datetime,
     secrets: Sequence[str],
 ) -> dict[str, Any]:
-    """The JSON object of a successful token reply; everything else is raised as what it means."""
-    body = json_object(reply.body)
-    error, description = error_of(body, secrets)
-    said = f"{reply.status} {error} {description}".strip()
-    facts: dict[str, Any] = {"status": reply.status, "error": error}
-    if body is not None and any(refusal.matches(reply.status, error, description) for refusal in refusals):
+    """The JSON object of a successful token reply; everything else is raised as what it means (design: 6.5)."""
+    body = fields.json_object(reply.body)
+    said, facts = what_it_said(reply, body, secrets)
+    if any(refusal.matches(reply.status, *error_of(body)) for refusal in refusals):
         raise GrantDead(said, **facts)
     if reply.status == 429:
-        raise PlatformRefused(said, retry_after=retry_after(reply, now), **facts)
-    if reply.status >= 500 or reply.status in (408, 425):
+        raise PlatformRefused(said, retry_after=wait(reply, now), **facts)
+    if reply.status >= 500 or reply.status in TRY_LATER:
         if definition.rotation is Rotation.NONE:
-            raise PlatformRefused(said, retry_after=retry_after(reply, now), **facts)
+            raise PlatformRefused(said, retry_after=wait(reply, now), **facts)
         raise OutcomeUnknown(said, reply=reply.body, **facts)
     if 300 <= reply.status < 500:
         # A redirect is never followed; like other refusals of the request as such it is no account's fault.
         raise OurFault(said, **facts)
-    if body is None or error or not is_token(body.get("access_token")):
-        raise OutcomeUnknown(f"{reply.status} without a readable token {error}".strip(), reply=reply.body, **facts)
+    if (
+        not 200 <= reply.status < 300
+        or body is None
+        or "error" in body
+        or not fields.is_token(body.get("access_token"))
+    ):
+        raise OutcomeUnknown(f"no readable token: {said}", reply=reply.body, **facts)
     return body
 
 
@@ -129,123 +146,84 @@ def token_set(
     held: Secret | None,
     now: datetime,
 ) -> TokenSet:
-    """Reads `expires_in` itself and lets oauthlib parse the rest; whatever that raises leaves the outcome unknown."""
-    life = lifetime(body.pop("expires_in", None), definition.default_access_token_lifetime)
-    refresh_token = body.pop("refresh_token", None)
-    granted = body.pop("scope", None)
+    """What `body` grants. oauthlib sees only what cannot trip it; whatever it raises leaves the outcome unknown."""
+    token_type = body.get("token_type", "bearer")
     try:
-        parsed = WebApplicationClient("").parse_request_body_response(json.dumps(body))
-        if str(parsed.get("token_type", "bearer")).lower() != "bearer":
-            raise ValueError("token_type")
+        if not isinstance(token_type, str) or token_type.lower() != "bearer":
+            raise ValueError("another type of token")
+        harmless = json.dumps({"access_token": body["access_token"], "token_type": token_type})
+        access_token = WebApplicationClient("").parse_request_body_response(harmless)["access_token"]
     except (OAuth2Error, Warning, ValueError, TypeError, KeyError, AttributeError) as error:
         unreadable = f"the token reply is unreadable: {type(error).__name__}"
         raise OutcomeUnknown(unreadable, status=reply.status, reply=reply.body) from None
+    life = fields.lifetime(body.get("expires_in"), definition.default_access_token_lifetime)
+    refresh_token = body.get("refresh_token")
     return TokenSet(
-        access_token=Secret(body["access_token"]),
-        refresh_token=Secret(refresh_token) if is_token(refresh_token) else held,
+        access_token=Secret(access_token),
+        refresh_token=Secret(refresh_token) if fields.is_token(refresh_token) else held,
         expire_time=None if life is None else now + life,
-        scopes=granted_scopes(granted, scopes),
+        scopes=fields.granted_scopes(body.get("scope"), scopes),
     )
 
 
-def read_revoke(reply: HttpReply, now: datetime, token: Secret) -> None:
-    """RFC 7009 section 2.2: 200 says that the token is not valid any more, also if it never was."""
-    if 200 <= reply.status < 300:
+# --- other replies
+
+
+def read_revoke(
+    definition: OAuth2Platform, registration: Registration, reply: HttpReply, token: Secret, now: datetime
+) -> None:
+    """RFC 7009 section 2.2: 2xx says that the token is not valid any more, also if it never was.
+
+    So does an answer by which the platform calls a grant dead. Raises PlatformRefused, OurFault.
+    """
+    body = fields.json_object(reply.body)
+    if 200 <= reply.status < 300 or any(dead.matches(reply.status, *error_of(body)) for dead in definition.dead_grant):
         return
-    error, description = error_of(json_object(reply.body), (token.reveal(),))
-    said = f"{reply.status} {error} {description}".strip()
-    if reply.status == 429 or reply.status >= 500:
-        raise PlatformRefused(said, status=reply.status, error=error, retry_after=retry_after(reply, now))
-    raise OurFault(said, status=reply.status, error=error)
+    said, facts = what_it_said(reply, body, secrets_sent(registration, token))
+    if reply.status == 429 or reply.status >= 500 or reply.status in TRY_LATER:
+        raise PlatformRefused(said, retry_after=wait(reply, now), **facts)
+    raise OurFault(said, **facts)
 
 
 def read_identity(definition: OAuth2Platform, reply: HttpReply, now: datetime) -> tuple[Identity, ...]:
     """Raises TokenRejected on 401, PlatformRefused where it may do later, OutcomeUnknown for an unreadable answer."""
+    said = f"{reply.status} at the identity endpoint"
     if reply.status == 401:
-        raise TokenRejected("401 at the identity endpoint", status=401)
+        raise TokenRejected(said, status=401)
     if reply.status != 200:
-        raise PlatformRefused(
-            f"{reply.status} at the identity endpoint", status=reply.status, retry_after=retry_after(reply, now)
-        )
-    body = json_object(reply.body)
+        raise PlatformRefused(said, status=reply.status, retry_after=wait(reply, now))
     try:
-        identity = definition.read_identity(body or {})
+        found = definition.read_identity(fields.json_object(reply.body) or {})
     except (KeyError, TypeError, ValueError, AttributeError):
         raise OutcomeUnknown("the identity reply is unreadable", status=200) from None
-    if not identity.platform_user_id or not identity.platform_user_id.isprintable():
+    if not fields.is_token(found.platform_user_id):
         raise OutcomeUnknown("the identity reply names nobody", status=200)
-    return (identity,)
+    return (
+        replace(
+            found,
+            handle=fields.shown(found.handle),
+            display_name=fields.shown(found.display_name),
+            avatar_url=fields.shown(found.avatar_url),
+        ),
+    )
 
 
-# --- parts of replies
+# --- what a reply says besides
 
 
-def json_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that `body` is, or None."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+def error_of(body: dict[str, Any] | None) -> tuple[str, str]:
+    """`error` and `error_description` (RFC 6749 section 5.2), empty where there is no text."""
+    found = [(body or {}).get(name) for name in ("error", "error_description")]
+    error, description = (text if isinstance(text, str) else "" for text in found)
+    return error, description
 
 
-def error_of(body: dict[str, Any] | None, secrets: Sequence[str]) -> tuple[str, str]:
-    """`error` and `error_description`, short, printable, and without the secrets that were sent."""
-    found = body or {}
-    return plain(found.get("error"), secrets), plain(found.get("error_description"), secrets)
+def what_it_said(reply: HttpReply, body: dict[str, Any] | None, secrets: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """An answer in words for operators, and its status and error code, without secrets."""
+    error, description = (fields.redacted(text, secrets) for text in error_of(body))
+    said = " ".join(filter(None, (str(reply.status), error, description)))
+    return said, {"status": reply.status, "error": error}
 
 
-def is_token(value: Any) -> bool:
-    """RFC 6749 appendix A.12: printable ASCII."""
-    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value)
-
-
-def plain(text: Any, secrets: Sequence[str]) -> str:
-    if not isinstance(text, str):
-        return ""
-    for secret in secrets:
-        text = text.replace(secret, "<redacted>")
-    return "".join(character if character.isprintable() else " " for character in text)[:LONGEST_TEXT]
-
-
-def secrets_of(spent: TokenSet) -> tuple[str, ...]:
-    return tuple(token.reveal() for token in (spent.refresh_token, spent.access_token) if token)
-
-
-def lifetime(value: Any, default: timedelta | None) -> timedelta | None:
-    """`expires_in` as a span: numbers and their text; zero and less have ended; what is no number is as if missing."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return default
-    try:
-        seconds = float(value)
-    except ValueError:
-        return default
-    if math.isnan(seconds):
-        return default
-    return timedelta(seconds=max(0.0, min(seconds, LONGEST_LIFE.total_seconds())))
-
-
-def granted_scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Separated by spaces or commas, or a list; missing means as asked (RFC 6749 section 5.1)."""
-    if isinstance(value, str):
-        value = value.replace(",", " ").split()
-    if not isinstance(value, list) or not all(isinstance(scope, str) for scope in value):
-        return asked
-    return tuple(dict.fromkeys(scope for text in value for scope in text.split()))
-
-
-def retry_after(reply: HttpReply, now: datetime) -> timedelta | None:
-    """RFC 9110 section 10.2.3, seconds or a date, between a second and a day; None for what is neither."""
-    value = reply.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    shortest, longest = RETRY_AFTER_RANGE
-    if value.isascii() and value.isdigit():
-        seconds = int(value[:12])
-        return max(shortest, min(timedelta(seconds=min(seconds, 10**9)), longest))
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(shortest, min(date - now, longest))
+def wait(reply: HttpReply, now: datetime) -> timedelta | None:
+    return fields.retry_after(reply.headers.get("retry-after", ""), now)

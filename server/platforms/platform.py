@@ -73,8 +73,9 @@ class RegisteredPlatform:
         if token_set.refresh_token is None:
             raise ValueError("a token set without refresh token is not refreshed")
         request = oauth.refresh_request(self._definition, self._registration, token_set.refresh_token)
+        now = self._now()  # before it is sent: a slow answer must not make the expiry late
         reply = await self._sender.send(request, self._token_timeout)
-        return oauth.read_refresh(self._definition, reply, token_set, self._now())
+        return oauth.read_refresh(self._definition, self._registration, reply, token_set, now)
 
     async def identify(self, token_set: TokenSet, endpoints: Endpoints | None = None) -> tuple[Identity, ...]:
         endpoint = (endpoints or self.endpoints).identity
@@ -85,7 +86,7 @@ class RegisteredPlatform:
     async def revoke(self, token: Secret, endpoint: str) -> None:
         request = oauth.revoke_request(self._definition, self._registration, token, endpoint)
         reply = await self._sender.send(request, READ_TIMEOUT)
-        oauth.read_revoke(reply, self._now(), token)
+        oauth.read_revoke(self._definition, self._registration, reply, token, self._now())
 
     async def close(self) -> None:
         """Lets go of the threads; the sender is its owner's to close."""
@@ -101,7 +102,7 @@ def to_rules(definition: OAuth2Platform, endpoints: Endpoints) -> PlatformRules:
         allowed_scopes=definition.allowed_scopes,
         code_lifetime=definition.code_lifetime,
         default_access_token_lifetime=definition.default_access_token_lifetime,
-        refresh_token_single_use=definition.rotation is Rotation.SINGLE_USE,
+        refresh_token_single_use=definition.rotation is not Rotation.NONE,
         revocation_supported=bool(endpoints.revocation),
         revocation_ends_user_grant=definition.revocation_ends_user_grant,
         identity_interval=definition.identity_interval,

@@ -7,17 +7,25 @@ from datetime import timedelta
 from typing import Any
 
 from server.accounts.model import Identity
-from server.platforms.definition import INVALID_GRANT, ClientAuth, OAuth2Platform, Refusal, Rotation
+from server.platforms.definition import (
+    INVALID_GRANT,
+    ClientAuth,
+    OAuth2Platform,
+    Pkce,
+    Refusal,
+    Rotation,
+    required_text,
+)
 
 
 def read_identity(body: Mapping[str, Any]) -> Identity:
     """`GET /2/users/me`; the numeric `id` never changes, `username` can."""
     user = body["data"]
     return Identity(
-        platform_user_id=str(user["id"]),
-        handle=str(user["username"]),
-        display_name=str(user.get("name", "")),
-        avatar_url=str(user.get("profile_image_url", "")),
+        platform_user_id=required_text(user["id"]),
+        handle=required_text(user["username"]),
+        display_name=user.get("name") or "",
+        avatar_url=user.get("profile_image_url") or "",
     )
 
 
@@ -62,6 +70,7 @@ TWITTER = OAuth2Platform(
     ),
     code_lifetime=timedelta(seconds=30),
     client_auth=ClientAuth.BASIC,  # the secret in the body is refused with 401
+    pkce=Pkce.S256,  # X requires it, of confidential clients as well
     rotation=Rotation.SINGLE_USE,
     # X has no invalid_grant; other texts of invalid_request are faults of our request. Clients' tests expect both.
     dead_grant=(Refusal(400, "invalid_request", "Value passed for the token was invalid."), INVALID_GRANT),
