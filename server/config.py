@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from server.accounts.model import Caller, Permission, Secret
+from server.accounts.callers import Caller, Permission
+from server.accounts.model import Secret
 
 SPAN = re.compile(r"(\d{1,9})(s|m|h|d)")
 LONGEST_SPAN = timedelta(days=3650)

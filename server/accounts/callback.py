@@ -15,15 +15,8 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from server.accounts.connect import denial, hashed, issuer_matches, mix_up, new_secret
 from server.accounts.errors import ConnectRefused, Reason, StoreUnavailable
 from server.accounts.exchange import Exchanger
-from server.accounts.model import (
-    AuthorizationRequest,
-    AuthorizationResponse,
-    Phase,
-    ResultPage,
-    Secret,
-    SendBrowser,
-    ShowPage,
-)
+from server.accounts.flow import AuthorizationRequest, AuthorizationResponse, Phase, ResultPage, SendBrowser, ShowPage
+from server.accounts.model import Secret
 from server.accounts.ports import Platform, Store
 
 log = logging.getLogger(__name__)

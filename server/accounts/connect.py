@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
+from server.accounts.callers import Caller
 from server.accounts.errors import (
     AccountNotFound,
     CallerNotPermitted,
@@ -20,16 +21,8 @@ from server.accounts.errors import (
     UnknownPlatform,
 )
 from server.accounts.exchange import Exchanger, refusal
-from server.accounts.model import (
-    Account,
-    AuthorizationRequest,
-    AuthorizationResponse,
-    Begun,
-    Caller,
-    Phase,
-    PlatformRules,
-    Secret,
-)
+from server.accounts.flow import AuthorizationRequest, AuthorizationResponse, Begun, Phase
+from server.accounts.model import Account, PlatformRules, Secret
 from server.accounts.ports import NewId, Platform, Store
 
 REQUEST_LIFETIME = timedelta(minutes=10)
@@ -93,6 +86,7 @@ class Connector:
             code_verifier=code_verifier,
             create_time=now,
             expire_time=now + REQUEST_LIFETIME,
+            phase_time=now,
         )
         await self._store.add_request(request)
         url = speaks.authorization_url(
@@ -155,8 +149,8 @@ class Connector:
         return request
 
     async def _forgotten(self, request: AuthorizationRequest) -> bool:
-        ended = request.phase in (Phase.DONE, Phase.FAILED) and request.phase_time is not None
-        return ended and request.phase_time + OUTCOME_KEPT <= await self._store.now()  # type: ignore[operator]
+        ended = request.phase in (Phase.DONE, Phase.FAILED)
+        return ended and request.phase_time + OUTCOME_KEPT <= await self._store.now()
 
     async def _burnt(self, request: AuthorizationRequest) -> ConnectRefused:
         refused = refusal(
@@ -178,16 +172,13 @@ class Connector:
         self, request: AuthorizationRequest, response: AuthorizationResponse
     ) -> tuple[Account, ...] | None:
         await self._check_age(request, Phase.BEGUN)
-        refused: ConnectRefused | None = None
-        if not issuer_matches(request, response.iss):
-            refused = mix_up(request)
-        elif response.error or not response.code:
+        if issuer_matches(request, response.iss) and response.code and not response.error:
+            return await self._exchanger.exchange(request, response.code, expected=Phase.BEGUN)
+        refused = mix_up(request)
+        if issuer_matches(request, response.iss):
             refused = denial(request, response.error, self._platforms[request.platform].rules)
-        if refused is not None:
-            await self._exchanger.fail(request, refused, Phase.BEGUN)
-            raise refused
-        assert response.code is not None  # noqa: S101 (for the type checker; checked two branches above)
-        return await self._exchanger.exchange(request, response.code, expected=Phase.BEGUN)
+        await self._exchanger.fail(request, refused, Phase.BEGUN)
+        raise refused
 
     async def _outcome(self, connect_id: str) -> tuple[Account, ...]:
         """Waits for the exchange that somebody else runs, here or in another process."""
@@ -200,7 +191,7 @@ class Connector:
             if request.failure is not None:
                 failure = request.failure
                 raise refusal(request, Reason(failure.reason), failure.text, **failure.facts)
-            if request.phase_time is None or request.phase_time + EXCHANGE_LIMIT <= await self._store.now():
+            if request.phase_time + EXCHANGE_LIMIT <= await self._store.now():
                 refused = refusal(request, Reason.CONNECT_FAILED, "the exchange never ended; begin again")
                 await self._exchanger.fail(request, refused, Phase.EXCHANGING)
             await asyncio.sleep(POLL_SECONDS)

@@ -15,16 +15,9 @@ from server.accounts.errors import (
     Reason,
     StoreUnavailable,
 )
-from server.accounts.model import (
-    Account,
-    AuthorizationRequest,
-    Failure,
-    Identity,
-    NewGrant,
-    Phase,
-    Secret,
-    TokenSet,
-)
+from server.accounts.flow import AuthorizationRequest, Failure, Phase
+from server.accounts.grants import NewGrant, TokenSet
+from server.accounts.model import Account, Identity, Secret
 from server.accounts.ports import NewId, Observer, Platform, Store
 from server.accounts.timing import refresh_due_time
 

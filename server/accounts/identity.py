@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from server.accounts.errors import PlatformError, TokenRejected
 from server.accounts.gate import Gate
-from server.accounts.model import IdentityRead
+from server.accounts.grants import IdentityRead
 from server.accounts.ports import Platform, Store
 
 log = logging.getLogger(__name__)

@@ -9,27 +9,18 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from server.accounts.model import (
-    Account,
-    AccountFilter,
-    AuthorizationRequest,
+from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
+from server.accounts.grants import (
     ClaimedGrant,
     ClaimedRevocation,
     Commit,
-    Endpoints,
-    Failure,
-    Identity,
     IdentityRead,
     NewGrant,
-    Page,
-    Phase,
-    PlatformRules,
     Refreshed,
     Retry,
-    Secret,
-    StatusReason,
     TokenSet,
 )
+from server.accounts.model import Account, AccountFilter, Identity, Page, PlatformRules, Secret, StatusReason
 
 NewId = Callable[[], str]
 

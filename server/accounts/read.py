@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from server.accounts.callers import Caller, Permission
 from server.accounts.errors import AccountNotFound, CallerNotPermitted, UnknownPlatform
-from server.accounts.model import Account, AccountFilter, Caller, Page, Permission, Status
+from server.accounts.model import Account, AccountFilter, Page, Status
 from server.accounts.ports import Store
 
 NOTHING = Page(accounts=(), more=False)

@@ -21,7 +21,8 @@ from server.accounts.errors import (
     StoreUnavailable,
 )
 from server.accounts.gate import Gate
-from server.accounts.model import ClaimedGrant, Commit, GrantState, Refreshed, Retry, StatusReason
+from server.accounts.grants import ClaimedGrant, Commit, GrantState, Refreshed, Retry
+from server.accounts.model import StatusReason
 from server.accounts.ports import Journal, Observer, Platform, Store
 from server.accounts.timing import backoff, refresh_due_time, replay_time
 

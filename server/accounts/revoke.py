@@ -7,8 +7,10 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
+from server.accounts.callers import Caller
 from server.accounts.errors import PlatformError, PlatformRefused
-from server.accounts.model import Account, Caller, ClaimedRevocation, PlatformRevocation
+from server.accounts.grants import ClaimedRevocation
+from server.accounts.model import Account, PlatformRevocation
 from server.accounts.ports import Observer, Platform, Store
 from server.accounts.read import Reader
 from server.accounts.timing import backoff

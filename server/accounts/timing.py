@@ -6,7 +6,7 @@ import hashlib
 import random
 from datetime import datetime, timedelta
 
-from server.accounts.model import TokenSet
+from server.accounts.grants import TokenSet
 
 EARLIEST, SPREAD = 0.75, 0.10
 """A refresh is due at 75 to 85 % of the access token's life."""

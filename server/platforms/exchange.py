@@ -16,7 +16,8 @@ from requests_oauthlib import OAuth2Session
 from urllib3.exceptions import HTTPError
 
 from server.accounts.errors import NotSent, OurFault, OutcomeUnknown
-from server.accounts.model import Secret, TokenSet
+from server.accounts.grants import TokenSet
+from server.accounts.model import Secret
 from server.platforms import oauth
 from server.platforms.deadline import DeadlineAdapter
 from server.platforms.definition import ClientAuth, OAuth2Platform, Pkce

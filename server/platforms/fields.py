@@ -52,14 +52,13 @@ def lifetime(value: Any, default: timedelta | None) -> timedelta | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return default
     try:
-        seconds = float(value)
-    except OverflowError:  # an int beyond the range of floats
-        seconds = math.copysign(math.inf, int(value))
+        # An int stays one: it may lie beyond the range of floats.
+        seconds = value if isinstance(value, int) else float(value)
     except ValueError:
         return default
-    if math.isnan(seconds):
+    if isinstance(seconds, float) and math.isnan(seconds):
         return default
-    return timedelta(seconds=max(0.0, min(seconds, LONGEST_LIFE.total_seconds())))
+    return timedelta(seconds=max(0, min(seconds, LONGEST_LIFE.total_seconds())))
 
 
 def granted_scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:

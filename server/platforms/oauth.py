@@ -17,7 +17,8 @@ from urllib.parse import quote_plus
 from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 
 from server.accounts.errors import GrantDead, OurFault, OutcomeUnknown, PlatformRefused, TokenRejected
-from server.accounts.model import Identity, Secret, TokenSet
+from server.accounts.grants import TokenSet
+from server.accounts.model import Identity, Secret
 from server.platforms import fields
 from server.platforms.definition import ClientAuth, OAuth2Platform, Refusal, Rotation
 from server.platforms.messages import HttpReply, HttpRequest

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 
-from server.accounts.model import Endpoints, Identity, PlatformRules, Secret, TokenSet
+from server.accounts.flow import Endpoints
+from server.accounts.grants import TokenSet
+from server.accounts.model import Identity, PlatformRules, Secret
 from server.platforms import exchange, oauth
 from server.platforms.definition import OAuth2Platform, Rotation
 from server.platforms.http import Sender

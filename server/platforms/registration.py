@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from server.accounts.model import Endpoints, Secret
+from server.accounts.flow import Endpoints
+from server.accounts.model import Secret
 from server.platforms.definition import OAuth2Platform
 
 

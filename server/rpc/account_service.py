@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from synposter.accounts.v1 import account_service_pb2 as pb
 
+from server.accounts.callers import Caller
 from server.accounts.connect import Connector
-from server.accounts.model import Caller
 from server.accounts.read import Reader
 from server.accounts.revoke import Revoker
 from server.rpc import fields

@@ -12,7 +12,8 @@ from typing import Final
 from synposter.accounts.v1 import account_service_pb2 as pb
 
 from server.accounts.errors import InvalidField
-from server.accounts.model import AuthorizationResponse, Secret, Status
+from server.accounts.flow import AuthorizationResponse
+from server.accounts.model import Secret, Status
 
 PROFILE_ID: Final = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 SCOPE: Final = re.compile(r"[!-~]{1,128}")

@@ -11,8 +11,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
+from server.accounts.callers import Caller, Permission
 from server.accounts.errors import CallerNotPermitted, CallerUnknown, InvalidField
-from server.accounts.model import Caller, Permission
 from server.rpc.errors import status_of
 
 

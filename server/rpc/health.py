@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2 import (
     HealthListResponse,
 )
 
-from server.accounts.model import Caller
+from server.accounts.callers import Caller
 from server.rpc.errors import ServiceNotServed
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from server.accounts.callers import Caller
 from server.accounts.errors import InvalidField
-from server.accounts.model import Caller, Status
+from server.accounts.model import Status
 
 NONCE_BYTES = 12
 MOST_CHARACTERS = 256

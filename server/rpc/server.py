@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection as grpc_reflection
 from grpc_reflection.v1alpha import reflection_pb2
 from synposter.accounts.v1 import account_service_pb2
 
-from server.accounts.model import Caller
+from server.accounts.callers import Caller
 from server.rpc.account_service import AccountService
 from server.rpc.guard import Policy, guarded, guarded_stream, parser
 from server.rpc.health import Health

@@ -9,17 +9,9 @@ from typing import Any
 
 from peewee import JOIN, Database, Expression, fn
 
-from server.accounts.model import (
-    Account,
-    AccountFilter,
-    EventKind,
-    Identity,
-    NewGrant,
-    Page,
-    PlatformRevocation,
-    Status,
-    StatusReason,
-)
+from server.accounts.events import EventKind
+from server.accounts.grants import NewGrant
+from server.accounts.model import Account, AccountFilter, Identity, Page, PlatformRevocation, Status, StatusReason
 from server.storage.schema import AccountRow, GrantRow
 from server.storage.statement import Statements, slot
 from server.storage.transaction import Transaction, instant, optional_instant, words

@@ -9,18 +9,9 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from server.accounts.model import (
-    ClaimedGrant,
-    Commit,
-    EventKind,
-    GrantState,
-    IdentityRead,
-    NewGrant,
-    Refreshed,
-    Retry,
-    StatusReason,
-    TokenSet,
-)
+from server.accounts.events import EventKind
+from server.accounts.grants import ClaimedGrant, Commit, GrantState, IdentityRead, NewGrant, Refreshed, Retry, TokenSet
+from server.accounts.model import StatusReason
 from server.storage import accounts, revocations
 from server.storage.schema import GrantRow
 from server.storage.statement import slot

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from server.accounts.model import Refreshed
+from server.accounts.grants import Refreshed
 from server.storage.token_sets import pack, unpack
 from server.storage.transaction import optional_instant, optional_micros
 from server.storage.vault import SealBroken, Vault

@@ -9,17 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from server.accounts.errors import Reason
-from server.accounts.model import (
-    AuthorizationRequest,
-    Endpoints,
-    EventKind,
-    Failure,
-    GrantState,
-    NewGrant,
-    Phase,
-    Secret,
-    TokenSet,
-)
+from server.accounts.events import EventKind
+from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
+from server.accounts.grants import GrantState, NewGrant, TokenSet
+from server.accounts.model import Secret
 from server.storage import accounts, grants, revocations
 from server.storage.schema import AccountRow, GrantRow, RequestRow
 from server.storage.token_sets import pack, unpack
@@ -90,7 +83,7 @@ def to_request(tx: Transaction, row: Any) -> AuthorizationRequest:
         create_time=instant(row.create_time),
         expire_time=instant(row.expire_time),
         phase=Phase(row.phase),
-        phase_time=optional_instant(row.phase_time),
+        phase_time=instant(row.phase_time),
         code=opened("code", row.code) if row.code is not None else None,
         completion_expire_time=optional_instant(row.completion_expire_time),
         failure=Failure(**json.loads(row.failure)) if row.failure else None,

@@ -7,16 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from server.accounts.errors import AccountNotFound
-from server.accounts.model import (
-    ClaimedRevocation,
-    EventKind,
-    GrantState,
-    PlatformRevocation,
-    Secret,
-    Status,
-    StatusReason,
-    TokenSet,
-)
+from server.accounts.events import EventKind
+from server.accounts.grants import ClaimedRevocation, GrantState, TokenSet
+from server.accounts.model import PlatformRevocation, Secret, Status, StatusReason
 from server.storage.schema import AccountRow, GrantRow, RevocationRow
 from server.storage.statement import slot
 from server.storage.token_sets import open_grant

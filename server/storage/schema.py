@@ -87,7 +87,7 @@ class RequestRow(Base):
     create_time = BigIntegerField()
     expire_time = BigIntegerField()
     phase = CharField()
-    phase_time = BigIntegerField(null=True)
+    phase_time = BigIntegerField()
     completion_expire_time = BigIntegerField(null=True)
     failure = TextField(null=True)
     account_ids = TextField(default="")

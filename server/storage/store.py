@@ -10,25 +10,18 @@ from peewee import Database
 
 from server.accounts.connect import EXCHANGE_LIMIT
 from server.accounts.errors import AccountNotFound
-from server.accounts.model import (
-    Account,
-    AccountFilter,
-    AuthorizationRequest,
+from server.accounts.flow import AuthorizationRequest, Failure, Phase
+from server.accounts.grants import (
     ClaimedGrant,
     ClaimedRevocation,
     Commit,
-    Failure,
-    Identity,
     IdentityRead,
     NewGrant,
-    Page,
-    Phase,
     Refreshed,
     Retry,
-    Secret,
-    StatusReason,
     TokenSet,
 )
+from server.accounts.model import Account, AccountFilter, Identity, Page, Secret, StatusReason
 from server.storage import accounts, grants, requests, revocations
 from server.storage.engine import SqliteEngine
 from server.storage.schema import RequestRow, SecretRow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from server.accounts.model import Secret, TokenSet
+from server.accounts.grants import TokenSet
+from server.accounts.model import Secret
 from server.storage.transaction import Transaction, optional_instant, optional_micros
 
 

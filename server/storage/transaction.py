@@ -9,7 +9,7 @@ from typing import Any
 
 from peewee import Database
 
-from server.accounts.model import EventKind
+from server.accounts.events import EventKind
 from server.storage.schema import CounterRow, EventRow
 from server.storage.statement import Statements
 from server.storage.vault import Vault

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from server.accounts.errors import StoreUnavailable
-from server.accounts.model import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
+from server.accounts.flow import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
 from server.web import query
 from server.web.pages import HEADERS, PAGES
 from server.web.protocol import listen

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from server.accounts.model import ResultPage
+from server.accounts.flow import ResultPage
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ground: #f4f5f7; --card: #ffffff; --text: #16181d;

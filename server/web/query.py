@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
-from server.accounts.model import AuthorizationResponse, Secret
+from server.accounts.flow import AuthorizationResponse
+from server.accounts.model import Secret
 
 LONGEST_QUERY: Final = 8 * 1024
 LONGEST: Final[Mapping[str, int]] = {"state": 500, "code": 4096, "iss": 2048, "error": 256}

@@ -9,17 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from server.accounts.callback import Callback
+from server.accounts.callers import Caller
 from server.accounts.connect import Connector
 from server.accounts.exchange import Exchanger
+from server.accounts.flow import AuthorizationResponse, SendBrowser
 from server.accounts.gate import Gate
 from server.accounts.identity import IdentityReader
-from server.accounts.model import (
-    Account,
-    AuthorizationResponse,
-    Caller,
-    Secret,
-    SendBrowser,
-)
+from server.accounts.model import Account, Secret
 from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.revoke import Revoker

@@ -5,15 +5,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from server.accounts.model import (
-    Caller,
-    Endpoints,
-    Identity,
-    Permission,
-    PlatformRules,
-    Secret,
-    TokenSet,
-)
+from server.accounts.callers import Caller, Permission
+from server.accounts.flow import Endpoints
+from server.accounts.grants import TokenSet
+from server.accounts.model import Identity, PlatformRules, Secret
 from server.storage.store import Store
 
 CALLER = Caller(

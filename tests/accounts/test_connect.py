@@ -20,15 +20,8 @@ from server.accounts.errors import (
     Reason,
     UnknownPlatform,
 )
-from server.accounts.model import (
-    AuthorizationResponse,
-    Identity,
-    ResultPage,
-    Secret,
-    SendBrowser,
-    ShowPage,
-    Status,
-)
+from server.accounts.flow import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
+from server.accounts.model import Identity, Secret, Status
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER, OPERATOR
 

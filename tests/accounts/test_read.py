@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from server.accounts.callers import Caller, Permission
 from server.accounts.errors import AccountNotFound, CallerNotPermitted, UnknownPlatform
-from server.accounts.model import Account, Caller, Permission, Status
+from server.accounts.model import Account, Status
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER
 

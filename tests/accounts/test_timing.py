@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.accounts.model import Secret, TokenSet
+from server.accounts.grants import TokenSet
+from server.accounts.model import Secret
 from server.accounts.timing import backoff, refresh_due_time, replay_time, stable_share
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server import config
-from server.accounts.model import Permission
+from server.accounts.callers import Permission
 
 ROOT = Path(__file__).parents[2]
 KEY = "a" * 64

@@ -1,162 +1,55 @@
-"""Requests over real sockets: what was sent, what was not, and what plays no part."""
+"""Token requests over real sockets, both ways: what was sent, what was not, and what plays no part."""
 
 import asyncio
+import gzip
+import ipaddress
+import logging
 import socket
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from server.accounts.errors import GrantDead, NotSent, OurFault, OutcomeUnknown, PlatformError, PlatformRefused
-from server.accounts.model import Endpoints, Secret, TokenSet
+from server.accounts.grants import TokenSet
+from server.accounts.model import Secret
 from server.platforms.http import LARGEST_REPLY, Sender
-from server.platforms.messages import HttpRequest
 from server.platforms.platform import RegisteredPlatform
-from server.platforms.registration import Registration
-from server.platforms.twitter import TWITTER
+from tests.platforms.peer import (
+    GOOD,
+    Answer,
+    drips_body,
+    drips_headers,
+    exchange,
+    floods,
+    hangs,
+    http,
+    peer,
+    refresh,
+    registered,
+    resets,
+    says,
+)
 
-Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-LIMIT = timedelta(seconds=2)
-GOOD = b'{"token_type":"bearer","access_token":"at-canary","refresh_token":"rt-canary","expires_in":7200}'
-
-
-class Peer:
-    """A raw HTTP peer that keeps what it received."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.heads: list[bytes] = []
-
-    async def read_request(self, reader: asyncio.StreamReader) -> bytes:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(
-            (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0
-        )
-        self.heads.append(head + await reader.readexactly(length))
-        return head
-
-
-@asynccontextmanager
-async def peer(answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Peer]:
-    found = Peer()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                await found.read_request(reader)
-                await answer(writer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    found.port = server.sockets[0].getsockname()[1]
-    try:
-        yield found
-    finally:
-        server.close()
-
-
-def http(body: bytes = GOOD, status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def says(data: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(data)
-
-    return answer
-
-
-async def resets(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
-
-
-async def hangs(writer: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
-
-
-async def drips_headers(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n")
-    while True:
-        writer.write(b"X: y\r\n")
-        await writer.drain()
-        await asyncio.sleep(0.05)
-
-
-async def drips_body(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    while True:
-        writer.write(b" ")
-        await writer.drain()
-        await asyncio.sleep(0.05)
-
-
-async def floods(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
-    while True:
-        writer.write(b" " * 65536)
-        await writer.drain()
-
-
-def platform(port: int, sender: Sender, limit: timedelta = LIMIT) -> RegisteredPlatform:
-    base = f"http://127.0.0.1:{port}"
-    overrides = {
-        "token_endpoint": f"{base}/token",
-        "revocation_endpoint": f"{base}/revoke",
-        "identity_endpoint": f"{base}/me",
-    }
-    registration = Registration("id", Secret("client-secret-canary"), overrides)
-    return RegisteredPlatform(TWITTER, registration, sender, lambda: datetime.now(UTC), token_timeout=limit)
-
-
-@pytest.fixture
-async def sender() -> AsyncIterator[Sender]:
-    sender = Sender()
-    yield sender
-    await sender.close()
-
-
-@pytest.fixture(autouse=True)
-def insecure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-
-
-HELD = TokenSet(Secret("at-held-canary"), Secret("rt-held-canary"), None, ("users.read",))
-
-
-async def refresh(port: int, sender: Sender) -> TokenSet:
-    return await platform(port, sender).refresh(HELD)
-
-
-async def exchange(port: int, sender: Sender) -> TokenSet:
-    speaks = platform(port, sender)
-    endpoints: Endpoints = speaks.endpoints
-    return await speaks.exchange(
-        endpoints=endpoints,
-        code=Secret("code-canary"),
-        code_verifier=Secret("v" * 43),
-        redirect_uri="https://accounts.test/oauth/callback/twitter",
-        scopes=("users.read",),
-    )
-
-
-Send = Callable[[int, Sender], Awaitable[TokenSet]]
+SHORT = timedelta(seconds=0.5)
+Send = Callable[[RegisteredPlatform], Awaitable[TokenSet]]
 both = pytest.mark.parametrize("send", [refresh, exchange], ids=["refresh", "exchange"])
 
 
 @both
 async def test_a_good_answer_is_read(send: Send, sender: Sender) -> None:
     async with peer(says(http())) as found:
-        assert (await send(found.port, sender)).access_token == Secret("at-canary")
-        assert len(found.heads) == 1
-        assert b"authorization: basic " in found.heads[0].lower()
+        assert (await send(registered(found.url, sender))).access_token == Secret("at-canary")
+    assert len(found.received) == 1
+
+
+# --- what was provably not sent
 
 
 @both
@@ -164,32 +57,106 @@ async def test_a_port_where_nobody_listens_was_not_sent_to(send: Send, sender: S
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(NotSent):
-            await send(taken.getsockname()[1], sender)
+            await send(registered(f"http://127.0.0.1:{taken.getsockname()[1]}", sender))
+
+
+@both
+async def test_a_name_that_does_not_resolve_was_not_sent_to(send: Send, sender: Sender) -> None:
+    with pytest.raises(NotSent):
+        await send(registered("http://no-such-host.invalid", sender))
+
+
+@both
+async def test_a_peer_that_accepts_and_never_speaks_tls_was_not_sent_to(send: Send, sender: Sender) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NotSent):
+        await send(registered(f"https://127.0.0.1:{silent.getsockname()[1]}", sender, SHORT))
+
+
+@both
+async def test_a_certificate_that_nobody_vouches_for_gets_no_token(
+    send: Send, sender: Sender, certificate: Path
+) -> None:
+    async with peer(says(http()), tls_of(certificate)) as found:
+        with pytest.raises(NotSent):
+            await send(registered(found.url, sender))
+    assert found.received == []
+
+
+# --- what may have been done
 
 
 @both
 @pytest.mark.parametrize("answer", [resets, hangs, drips_headers, drips_body, floods], ids=lambda each: each.__name__)
 async def test_no_readable_answer_after_sending_is_unknown_and_ends_in_time(
-    send: Send, answer: Callable[[asyncio.StreamWriter], Awaitable[None]], sender: Sender
+    send: Send, answer: Answer, sender: Sender
 ) -> None:
     async with peer(answer) as found:
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
-            await send(found.port, sender)
-        assert time.monotonic() - began < 2 * LIMIT.total_seconds()
-        assert len(found.heads) == 1
+            await send(registered(found.url, sender, SHORT))
+        assert time.monotonic() - began < 10 * SHORT.total_seconds()
+    assert len(found.received) == 1
+
+
+@pytest.mark.parametrize("answer", [drips_headers, drips_body], ids=lambda each: each.__name__)
+async def test_a_drip_over_tls_ends_at_the_deadline_too(
+    answer: Answer, sender: Sender, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
+    async with peer(answer, tls_of(certificate)) as found:
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            await exchange(registered(found.url, sender, SHORT))
+        assert time.monotonic() - began < 10 * SHORT.total_seconds()
+    assert len(found.received) == 1
 
 
 @both
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
-async def test_a_redirect_is_never_followed(send: Send, status: str, sender: Sender) -> None:
-    async with peer(says(http())) as elsewhere:
-        location = f"Location: http://127.0.0.1:{elsewhere.port}/token"
-        async with peer(says(http(b"", status, location))) as found:
-            with pytest.raises(OurFault):
-                await send(found.port, sender)
-            assert len(found.heads) == 1
-        assert elsewhere.heads == []
+async def test_an_answer_that_is_cut_off_keeps_what_arrived(send: Send, sender: Sender) -> None:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD)
+        await writer.drain()
+        writer.close()
+
+    async with peer(answer) as found:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await send(registered(found.url, sender))
+    assert caught.value.reply == GOOD
+
+
+@both
+async def test_an_answer_that_is_too_large_keeps_its_beginning(send: Send, sender: Sender) -> None:
+    async with peer(says(http(GOOD + b" " * LARGEST_REPLY))) as found:
+        with pytest.raises(OutcomeUnknown, match="too large") as caught:
+            await send(registered(found.url, sender))
+    assert caught.value.reply.startswith(GOOD)
+
+
+@both
+async def test_a_small_answer_that_unpacks_to_much_is_cut_off(send: Send, sender: Sender) -> None:
+    bomb = gzip.compress(GOOD + b" " * (32 * 1024 * 1024))
+    assert len(bomb) < LARGEST_REPLY
+    async with peer(says(http(bomb, "200 OK", "Content-Encoding: gzip"))) as found:
+        with pytest.raises(OutcomeUnknown, match="too large") as caught:
+            await send(registered(found.url, sender))
+    assert len(caught.value.reply) < 8 * LARGEST_REPLY
+
+
+async def test_a_request_on_a_connection_that_went_stale_is_not_sent_twice(sender: Sender) -> None:
+    answers = [says(http()), resets]
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        await answers.pop(0)(writer)
+
+    async with peer(answer) as found:
+        platform = registered(found.url, sender)
+        await refresh(platform)
+        with pytest.raises(OutcomeUnknown):
+            await refresh(platform)
+    assert (len(found.received), found.connections) == (2, 1)
+
+
+# --- what an answer means, and what plays no part
 
 
 @both
@@ -209,8 +176,19 @@ async def test_both_ways_read_an_answer_alike(
 ) -> None:
     async with peer(says(http(body, status))) as found:
         with pytest.raises(PlatformError) as caught:
-            await send(found.port, sender)
+            await send(registered(found.url, sender))
     assert type(caught.value) is meaning
+
+
+@both
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+async def test_a_redirect_is_never_followed(send: Send, status: str, sender: Sender) -> None:
+    async with peer(says(http())) as elsewhere:
+        async with peer(says(http(b"", status, f"Location: {elsewhere.url}/token"))) as found:
+            with pytest.raises(OurFault):
+                await send(registered(found.url, sender))
+        assert len(found.received) == 1
+    assert elsewhere.connections == 0
 
 
 @both
@@ -218,90 +196,77 @@ async def test_the_environment_plays_no_part(
     send: Send, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with peer(says(http())) as proxy, peer(says(http(GOOD, "200 OK", "Set-Cookie: a=b; Path=/"))) as found:
-        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
         (tmp_path / ".netrc").write_text("machine 127.0.0.1 login evil password evil\n")
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
         for _ in range(2):
-            await send(found.port, sender)
-        assert proxy.heads == []
-        assert all(head.lower().count(b"authorization:") == 1 and b"ZXZpb" not in head for head in found.heads)
-        assert all(b"cookie" not in head.lower() for head in found.heads)
+            await send(registered(found.url, sender))
+    assert proxy.connections == 0
+    assert len(found.received) == 2
+    for request in found.received:
+        assert request.lower().count(b"authorization:") == 1
+        assert b"ZXZpb" not in request  # base64 of "evil:"
+        assert b"cookie" not in request.lower()
 
 
-async def test_a_cookie_is_never_sent_back(sender: Sender) -> None:
-    async with peer(says(http(b"{}", "200 OK", "Set-Cookie: session=canary; Path=/"))) as found:
-        for _ in range(2):
-            # By name: the default jar keeps no cookies of addresses.
-            await sender.send(HttpRequest("GET", f"http://localhost:{found.port}/", {}), LIMIT)
-    assert len(found.heads) == 2 and all(b"cookie" not in head.lower() for head in found.heads)
+async def test_a_code_goes_over_plain_http_only_by_the_switch_that_loopback_gets(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OAUTHLIB_INSECURE_TRANSPORT")
+    async with peer(says(http())) as found:
+        with pytest.raises(OurFault):
+            await exchange(registered(found.url, sender))
+    assert found.connections == 0
 
 
-async def test_a_request_on_a_connection_that_went_stale_is_not_sent_twice(sender: Sender) -> None:
-    answers = [says(http()), resets]
-
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        await answers.pop(0)(writer)
-
-    async with peer(answer) as found:
-        await refresh(found.port, sender)
-        with pytest.raises(OutcomeUnknown):
-            await refresh(found.port, sender)
-        assert len(found.heads) == 2
-
-
-async def test_an_answer_that_is_cut_off_keeps_what_arrived(sender: Sender) -> None:
-    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD
-
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(cut)
-        await writer.drain()
-        writer.close()
-
-    async with peer(answer) as found:
-        with pytest.raises(OutcomeUnknown) as caught:
-            await refresh(found.port, sender)
-    assert caught.value.reply == GOOD
-
-
-async def test_a_bomb_that_unpacks_to_much_is_cut_off(sender: Sender) -> None:
-    import gzip
-
-    bomb = gzip.compress(b" " * (64 * 1024 * 1024))
-    assert len(bomb) < 2 * LARGEST_REPLY
-    async with peer(says(http(bomb, "200 OK", "Content-Encoding: gzip"))) as found:
-        with pytest.raises(OutcomeUnknown):
-            await sender.send(HttpRequest("GET", f"http://127.0.0.1:{found.port}/", {}), LIMIT)
+# --- what is logged
 
 
 @both
-async def test_nothing_secret_is_logged_at_debug(send: Send, sender: Sender, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("DEBUG"):
+async def test_nothing_secret_is_logged_though_every_logger_is_at_debug(
+    send: Send, sender: Sender, caplog: pytest.LogCaptureFixture
+) -> None:
+    for loud in ("requests_oauthlib", "requests_oauthlib.oauth2_session", "oauthlib", "urllib3", "aiohttp"):
+        caplog.set_level(logging.DEBUG, loud)
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("the.test").debug("heard")
         async with peer(says(http())) as found:
-            await send(found.port, sender)
+            await send(registered(found.url, sender))
+    assert "heard" in caplog.text
     assert all("canary" not in str(record.__dict__) for record in caplog.records)
 
 
-def test_an_authorization_url_has_a_fresh_challenge_and_the_state() -> None:
-    from urllib.parse import parse_qs, urlsplit
+# --- a certificate of our own
 
-    speaks = platform(1, Sender())
-    url = speaks.authorization_url(
-        redirect_uri="https://accounts.test/oauth/callback/twitter",
-        scopes=("users.read", "tweet.read"),
-        state=Secret("state-1"),
-        # RFC 7636 appendix B
-        code_verifier=Secret("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PEM file with a key and a certificate for 127.0.0.1 that vouches for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
     )
-    query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    assert url.startswith("https://x.com/i/oauth2/authorize?")
-    assert query == {
-        "response_type": "code",
-        "client_id": "id",
-        "redirect_uri": "https://accounts.test/oauth/callback/twitter",
-        "scope": "users.read tweet.read",
-        "state": "state-1",
-        "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
-        "code_challenge_method": "S256",
-    }
+    file = tmp_path_factory.mktemp("tls") / "peer.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+def tls_of(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

@@ -13,16 +13,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
 from synposter.accounts.v1 import account_service_pb2_grpc
 
-from server.accounts.model import (
-    Account,
-    Begun,
-    Caller,
-    Page,
-    Permission,
-    PlatformRevocation,
-    Status,
-    StatusReason,
-)
+from server.accounts.callers import Caller, Permission
+from server.accounts.flow import Begun
+from server.accounts.model import Account, Page, PlatformRevocation, Status, StatusReason
 from server.rpc.account_service import AccountService
 from server.rpc.guard import Policy
 from server.rpc.page_tokens import PageTokens

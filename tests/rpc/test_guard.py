@@ -6,7 +6,7 @@ import grpc.aio
 import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
 
-from server.accounts.model import Permission
+from server.accounts.callers import Permission
 from server.rpc.guard import NEEDS, MethodWithoutPolicy, Policy
 from server.rpc.server import ACCOUNTS, HEALTH, REFLECTION
 

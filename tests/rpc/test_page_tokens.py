@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synposter.accounts.v1 import account_service_pb2 as pb
 
+from server.accounts.callers import Caller
 from server.accounts.errors import InvalidField
-from server.accounts.model import Caller, Page, Status
+from server.accounts.model import Page, Status
 from server.rpc.page_tokens import Listing, PageTokens
 
 KEY = b"k" * 32

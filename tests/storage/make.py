@@ -5,18 +5,9 @@ import secrets
 import uuid
 from datetime import datetime, timedelta
 
-from server.accounts.model import (
-    Account,
-    AuthorizationRequest,
-    ClaimedGrant,
-    Endpoints,
-    Identity,
-    NewGrant,
-    Phase,
-    Refreshed,
-    Secret,
-    TokenSet,
-)
+from server.accounts.flow import AuthorizationRequest, Endpoints, Phase
+from server.accounts.grants import ClaimedGrant, NewGrant, Refreshed, TokenSet
+from server.accounts.model import Account, Identity, Secret
 from server.storage.store import Store
 
 ENDPOINTS = Endpoints(
@@ -56,6 +47,7 @@ async def begun(
         code_verifier=Secret("verifier-canary"),
         create_time=now,
         expire_time=now + timedelta(minutes=10),
+        phase_time=now,
     )
     await store.add_request(request)
     return request

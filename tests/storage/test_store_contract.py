@@ -6,19 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from server.accounts.model import (
-    AccountFilter,
-    Commit,
-    Failure,
-    GrantState,
-    Identity,
-    Phase,
-    PlatformRevocation,
-    Retry,
-    Secret,
-    Status,
-    StatusReason,
-)
+from server.accounts.flow import Failure, Phase
+from server.accounts.grants import Commit, GrantState, Retry
+from server.accounts.model import AccountFilter, Identity, PlatformRevocation, Secret, Status, StatusReason
 from server.storage.engine import SqliteEngine
 from server.storage.store import Clock, Store
 from tests.storage.make import SCOPES, begun, claim, connected, new_grant, refreshed, token_set

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from server.accounts.errors import StoreUnavailable
-from server.accounts.model import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
+from server.accounts.flow import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
 from server.web.callback import CallbackServer
 from server.web.pages import PAGES
 

@@ -1,0 +1,45 @@
+"""Callers: internal services, and what each may see and do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from server.accounts.model import Account
+
+
+class Permission(StrEnum):
+    """What a caller may be allowed to do."""
+
+    CONNECT = "connect"
+    READ = "read"
+    REFRESH = "refresh"
+    REVOKE = "revoke"
+    DELETE = "delete"
+    ACT = "act"
+    LIST_ALL = "list_all"
+    OPERATE = "operate"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An internal service, by its credential, and what it may see and do."""
+
+    name: str
+    permissions: frozenset[Permission] = frozenset()
+    profiles: tuple[str, ...] = ("",)
+    """Prefixes of the profile ids it may see; the empty prefix is all of them."""
+    platforms: frozenset[str] | None = None
+    """The platforms it may see; None is all of them."""
+    return_urls: frozenset[str] = frozenset()
+    redirect_uris: frozenset[str] = frozenset()
+    allow_shim_completion: bool = False
+
+    def sees_profile(self, profile_id: str) -> bool:
+        return profile_id.startswith(self.profiles)
+
+    def sees_platform(self, platform: str) -> bool:
+        return self.platforms is None or platform in self.platforms
+
+    def sees(self, account: Account) -> bool:
+        return self.sees_profile(account.profile_id) and self.sees_platform(account.platform)
