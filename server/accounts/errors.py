@@ -128,6 +128,11 @@ class PlatformRefused(PlatformError):
 class OurFault(PlatformError):
     """The platform refuses our registration or our request as such: no account is to blame."""
 
+    @property
+    def refuses_us(self) -> bool:
+        """Whether every other request would fare alike: it is our registration, or the address is wrong."""
+        return self.status != 400 or self.error in ("invalid_client", "unauthorized_client")
+
 
 class GrantDead(PlatformError):
     """The platform refuses this grant (or this authorization code) for good."""

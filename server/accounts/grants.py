@@ -105,8 +105,6 @@ class Retry:
     due_time: datetime
     spent: bool
     """Whether the refresh token may have reached the platform. False: it provably was not used."""
-    count: bool = True
-    """Whether the failure counts towards the backoff."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,16 +204,19 @@ class Refresher:
         await self._store.release(grant, retry, error=error, reply=reply)
 
     async def _later(self, grant: ClaimedGrant, error: PlatformError) -> str:
-        """Nothing was spent: try again later, and leave the platform alone where it says so."""
+        """Nothing was spent: try again later, and leave the platform alone where it refuses us or asks for it.
+
+        A request of one grant that it finds odd must not hold up the others.
+        """
         gate = self._gates[grant.platform]
         retry_after = error.retry_after if isinstance(error, PlatformRefused) else None
-        if isinstance(error, OurFault):
+        if isinstance(error, OurFault) and error.refuses_us:
             gate.hold(REGISTRATION_HOLD, f"the platform refuses our registration: {error.text}")
             log.error("platform held", extra={"platform": grant.platform, "why": error.text})
         elif retry_after is not None:
             gate.hold(retry_after, "the platform asked us to wait")
         state = GrantState.UNKNOWN if grant.sends else GrantState.READY
         due_time = await self._store.now() + backoff(grant.attempts, retry_after)
-        retry = Retry(state, due_time, spent=False, count=not isinstance(error, OurFault))
+        retry = Retry(state, due_time, spent=False)
         await self._store.release(grant, retry, error=error.text)
         return {NotSent: "not_sent", OurFault: "our_fault"}.get(type(error), "refused")

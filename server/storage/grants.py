@@ -220,7 +220,7 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
             state=retry.state,
             due_time=micros(retry.due_time),
             sends=GrantRow.sends - (0 if retry.spent else 1),
-            attempts=GrantRow.attempts + (1 if retry.count else 0),
+            attempts=GrantRow.attempts + 1,
             lease_owner=None,
             lease_expire_time=None,
             last_error=error,

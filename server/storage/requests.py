@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -17,6 +18,9 @@ from server.storage import accounts, grants, revocations
 from server.storage.schema import AccountRow, GrantRow, RequestRow
 from server.storage.token_sets import pack, unpack
 from server.storage.transaction import Transaction, instant, micros, optional_instant, words
+from server.storage.vault import SealBroken
+
+log = logging.getLogger(__name__)
 
 OUTCOME_KEPT = timedelta(minutes=10)
 """How long the outcome of a connect is told to those who ask again."""
@@ -156,7 +160,10 @@ def fail(tx: Transaction, connect_id: str, failure: Failure, expected: Sequence[
         return False
     if row.exchanged is not None:
         bound = context("exchanged", row.id, row.profile_id, row.platform)
-        revoke_exchanged(tx, row, unpack(tx.vault.open(bytes(row.exchanged), bound)))
+        try:
+            revoke_exchanged(tx, row, unpack(tx.vault.open(bytes(row.exchanged), bound)))
+        except SealBroken:
+            log.critical("a new grant that does not open cannot be revoked", extra={"connect_id": row.id})
     RequestRow.update(**ended(tx, Phase.FAILED), failure=json.dumps(asdict(failure))).where(
         RequestRow.id == row.id
     ).execute(tx.database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,12 @@ from server.storage.schema import AccountRow, GrantRow, RevocationRow
 from server.storage.statement import slot
 from server.storage.token_sets import open_grant
 from server.storage.transaction import Transaction, micros
+from server.storage.vault import SealBroken
+
+log = logging.getLogger(__name__)
+
+BROKEN_WAIT = timedelta(hours=1)
+"""How long an entry that does not open is left alone; it must not hold up the others."""
 
 NOTHING_LEFT = (StatusReason.REFRESH_REJECTED.value, StatusReason.NOT_REFRESHABLE.value)
 """Expired for a reason after which the platform holds nothing live. A lost outcome may have left a live pair there."""
@@ -50,15 +57,20 @@ def add(
 
 def retire_grant(tx: Transaction, grant: Any, account_id: str, due_us: int | None) -> None:
     """The grant's pair moves to the outbox. One that is being refreshed stays as a stub that catches the new pair."""
-    add(
-        tx,
-        open_grant(tx, grant),
-        account_id=account_id,
-        grant_id=grant.id,
-        profile_id=grant.profile_id,
-        platform=grant.platform,
-        due_us=due_us,
-    )
+    try:
+        token_set = open_grant(tx, grant)
+    except SealBroken:
+        log.critical("a token set that does not open cannot be revoked", extra={"grant_id": grant.id})
+    else:
+        add(
+            tx,
+            token_set,
+            account_id=account_id,
+            grant_id=grant.id,
+            profile_id=grant.profile_id,
+            platform=grant.platform,
+            due_us=due_us,
+        )
     if grant.state == GrantState.SENT:
         GrantRow.update(
             state=GrantState.REVOKING,
@@ -108,8 +120,10 @@ def revoke_account(tx: Transaction, account_id: str, caller: str, supported: boo
     of_account = RevocationRow.account_id == account.id
     if outcome is PlatformRevocation.NOT_SUPPORTED or outcome is PlatformRevocation.KEPT_FOR_SIBLING:
         RevocationRow.delete().where(of_account).execute(tx.database)
-    elif RevocationRow.update(due_time=tx.now_us).where(of_account).execute(tx.database):
+    elif RevocationRow.update(due_time=tx.now_us).where(of_account).execute(tx.database) or stub_of(tx, account.id):
         outcome = PlatformRevocation.PENDING
+    else:
+        outcome = PlatformRevocation.NOTHING_TO_REVOKE
     AccountRow.update(
         grant_id="",
         status=Status.REVOKED.value,
@@ -184,10 +198,18 @@ def claim(
         RevocationRow.update(due_time=micros(tx.now + lease)).where(
             RevocationRow.id.in_([row.id for row in rows])
         ).execute(tx.database)
-    return [to_claimed(tx, row) for row in rows]
+    claimed = []
+    for row in rows:
+        try:
+            claimed.append(to_claimed(tx, row))
+        except SealBroken:
+            log.critical("tokens that do not open cannot be revoked", extra={"revocation_id": row.id})
+            retry(tx, row.id, micros(tx.now + BROKEN_WAIT), "the sealed tokens do not open")
+    return claimed
 
 
 def to_claimed(tx: Transaction, row: Any) -> ClaimedRevocation:
+    """Raises SealBroken."""
     opened = tx.vault.open(bytes(row.tokens), context(row.id, row.profile_id, row.platform))
     return ClaimedRevocation(row.id, row.platform, tuple(map(Secret, json.loads(opened))), row.attempts)
 
@@ -199,6 +221,12 @@ def finish(tx: Transaction, revocation_id: str) -> None:
     RevocationRow.delete().where(RevocationRow.id == row.id).execute(tx.database)
     if row.account_id is not None:
         confirm_if_done(tx, row.account_id)
+
+
+def stub_of(tx: Transaction, account_id: str) -> Any:
+    """What catches the new pair of a refresh that was under way when its grant was retired; or None."""
+    stub = (GrantRow.account_id == account_id) & (GrantRow.state == GrantState.REVOKING)
+    return GrantRow.select().where(stub).first(tx.database)
 
 
 def drop_stub(tx: Transaction, grant: Any) -> None:
@@ -217,11 +245,7 @@ def drop_stale_stubs(tx: Transaction) -> None:
 def confirm_if_done(tx: Transaction, account_id: str) -> None:
     """A revoked account says CONFIRMED once none of its tokens is left here, nor still to come from a refresh."""
     waiting = RevocationRow.select().where(RevocationRow.account_id == account_id).first(tx.database)
-    coming = (
-        GrantRow.select()
-        .where(GrantRow.account_id == account_id, GrantRow.state == GrantState.REVOKING)
-        .first(tx.database)
-    )
+    coming = stub_of(tx, account_id)
     account = AccountRow.select().where(AccountRow.id == account_id).first(tx.database)
     if waiting or coming or account is None or account.platform_revocation != PlatformRevocation.PENDING.value:
         return

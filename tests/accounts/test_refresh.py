@@ -95,9 +95,17 @@ async def test_retry_after_holds_the_whole_platform(house: House) -> None:
 
 async def test_a_refused_registration_holds_the_platform_and_marks_nobody(house: House) -> None:
     account = await due_account(house)
-    house.platform.answer_next("refresh", OurFault("invalid_client", status=401))
+    house.platform.answer_next("refresh", OurFault("no", status=401, error="invalid_client"))
     await house.refresher.run_once()
     assert "registration" in house.gate.held
+    assert (await house.account(account.id)).status is Status.ACTIVE
+
+
+async def test_one_grant_that_the_platform_finds_odd_holds_up_nobody(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", OurFault("odd", status=400, error="invalid_request"))
+    await house.refresher.run_once()
+    assert not house.gate.held
     assert (await house.account(account.id)).status is Status.ACTIVE
 
 

@@ -326,6 +326,35 @@ async def test_a_broken_seal_holds_up_no_other_grant(store: Store, clock: Clock,
     assert after is not None and after.status is Status.ACTIVE
 
 
+async def test_what_does_not_open_can_be_revoked_replaced_and_swept_all_the_same(
+    store: Store, clock: Clock, engine: SqliteEngine
+) -> None:
+    def damage(table: str, column: str, row_id: str) -> None:
+        engine.database.execute_sql(f"UPDATE {table} SET {column} = x'00ff' WHERE id = ?", [row_id])
+
+    one, two = await connected(store, user="1"), await connected(store, user="2")
+    for account in (one, two):
+        damage("grants", "token_set", account.grant_id)
+    assert await revoke(store, one.id) is PlatformRevocation.NOTHING_TO_REVOKE
+    assert (await connected(store, user="2")).id == two.id
+
+    await revoke(store, (await connected(store, user="3")).id)
+    await revoke(store, (await connected(store, user="4")).id)
+    [first, _] = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
+    damage("revocations", "tokens", first.id)
+    clock.offset += MINUTE * 2
+    assert len(await store.claim_revocations("twitter", lease=MINUTE, limit=10)) == 1
+
+    request = await begun(store)
+    await store.start_exchange(request.id, expected=Phase.BEGUN)
+    await store.keep_exchanged(request.id, token_set(expire_time=None))
+    damage("authorization_requests", "exchanged", request.id)
+    clock.offset += MINUTE * 2
+    assert await store.sweep_requests(limit=10) == 1
+    failed = await store.request(request.id)
+    assert failed is not None and failed.phase is Phase.FAILED
+
+
 async def test_a_token_set_moved_to_another_row_does_not_open(store: Store, clock: Clock, engine: SqliteEngine) -> None:
     one = await connected(store, user="1")
     two = await connected(store, user="2")
