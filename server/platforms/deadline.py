@@ -1,4 +1,4 @@
-"""A transport for requests that keeps a total deadline, a size cap, and the reply it was given.
+"""A transport for requests that keeps a total deadline and a size cap.
 
 The timeouts of requests are per read: a drip of a byte a second outlives them (`timeout=2` lasted 14 s). So a timer
 closes the connection, also while headers drip.
@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError
+from urllib3.exceptions import ConnectTimeoutError
 
 from server.accounts.errors import OutcomeUnknown
 from server.platforms.http import LARGEST_REPLY
@@ -71,7 +71,7 @@ class DeadlineAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = watched_pools(self.deadline)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
-        """Raises OutcomeUnknown with what arrived of the body; else what requests raises."""
+        """Raises OutcomeUnknown when the reply is too large; else what requests and urllib3 raise."""
         self.deadline.start()
         try:
             response = super().send(request, **{**options, "stream": True})
@@ -86,18 +86,11 @@ class DeadlineAdapter(HTTPAdapter):
 
 
 def read_body(response: requests.Response) -> bytes:
-    """Raises OutcomeUnknown with what arrived."""
-    received = bytearray()
-    try:
-        for chunk in response.raw.stream(16 * 1024, decode_content=True):
-            received += chunk
-            if len(received) > LARGEST_REPLY:
-                raise OutcomeUnknown("the reply is too large", status=response.status_code, reply=bytes(received))
-    except (HTTPError, OSError) as error:
-        raise OutcomeUnknown(
-            f"the reply broke off: {type(error).__name__}", status=response.status_code, reply=bytes(received)
-        ) from None
-    return bytes(received)
+    """Raises OutcomeUnknown when it is too large; else what urllib3 raises."""
+    body: bytes = response.raw.read(LARGEST_REPLY + 1, decode_content=True)
+    if len(body) > LARGEST_REPLY:
+        raise OutcomeUnknown("the reply is too large", status=response.status_code, reply=body)
+    return body
 
 
 def watched_pools(deadline: Deadline) -> dict[str, type[HTTPConnectionPool]]:
