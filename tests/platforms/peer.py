@@ -106,7 +106,11 @@ async def drip(writer: asyncio.StreamWriter, drop: bytes) -> None:
 
 
 def registered(
-    url: str, sender: Sender, limit: timedelta = LIMIT, definition: OAuth2Platform = TWITTER
+    url: str,
+    sender: Sender,
+    limit: timedelta = LIMIT,
+    definition: OAuth2Platform = TWITTER,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> RegisteredPlatform:
     overrides = {
         "token_endpoint": f"{url}/token",
@@ -114,7 +118,7 @@ def registered(
         "identity_endpoint": f"{url}/me",
     }
     registration = Registration("client:id", Secret("client-secret-canary+/"), overrides)
-    return RegisteredPlatform(definition, registration, sender, lambda: datetime.now(UTC), token_timeout=limit)
+    return RegisteredPlatform(definition, registration, sender, now, token_timeout=limit)
 
 
 async def refresh(platform: RegisteredPlatform) -> TokenSet:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -167,6 +168,15 @@ def test_a_lifetime_that_is_not_told_is_the_platforms_own(definition: OAuth2Plat
 @every
 async def test_its_rules_tell_the_domain_what_is_at_stake(definition: OAuth2Platform, sender: Sender) -> None:
     rules = RegisteredPlatform(definition, OURS, sender, lambda: NOW).rules
-    assert rules.refresh_token_single_use is (definition.rotation is not Rotation.NONE)
     assert rules.revocation_supported is (definition.revocation_endpoint != "")
     assert rules.required_scopes == definition.required_scopes
+
+
+@pytest.mark.parametrize(
+    ("rotation", "lost"), [(Rotation.SINGLE_USE, True), (Rotation.MAYBE, True), (Rotation.NONE, False)]
+)
+async def test_a_lost_answer_is_a_lost_token_unless_nothing_rotates(
+    rotation: Rotation, lost: bool, sender: Sender
+) -> None:
+    definition = replace(PLATFORMS[0], rotation=rotation)
+    assert RegisteredPlatform(definition, OURS, sender, lambda: NOW).rules.refresh_token_single_use is lost

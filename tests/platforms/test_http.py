@@ -6,10 +6,12 @@ import ipaddress
 import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from server.accounts.errors import GrantDead, NotSent, OurFault, OutcomeUnknown, PlatformError, PlatformRefused
 from server.accounts.grants import TokenSet
 from server.accounts.model import Secret
+from server.platforms.deadline import Deadline
 from server.platforms.http import LARGEST_REPLY, Sender
 from server.platforms.platform import RegisteredPlatform
 from tests.platforms.peer import (
@@ -49,6 +52,20 @@ async def test_a_good_answer_is_read(send: Send, sender: Sender) -> None:
     assert len(found.received) == 1
 
 
+@both
+async def test_a_slow_answer_does_not_make_the_expiry_late(send: Send, sender: Sender) -> None:
+    asked = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    times = [asked]
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        times.append(asked + timedelta(seconds=15))
+        writer.write(http())
+
+    async with peer(answer) as found:
+        fresh = await send(registered(found.url, sender, now=lambda: times[-1]))
+    assert fresh.expire_time == asked + timedelta(hours=2)
+
+
 # --- what was provably not sent
 
 
@@ -70,6 +87,28 @@ async def test_a_name_that_does_not_resolve_was_not_sent_to(send: Send, sender: 
 async def test_a_peer_that_accepts_and_never_speaks_tls_was_not_sent_to(send: Send, sender: Sender) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NotSent):
         await send(registered(f"https://127.0.0.1:{silent.getsockname()[1]}", sender, SHORT))
+
+
+async def test_a_connection_that_comes_up_after_the_deadline_is_not_used(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, over = socket.getaddrinfo, threading.Event()
+
+    class Told(Deadline):
+        def _cut_off(self) -> None:
+            super()._cut_off()
+            over.set()
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        assert over.wait(10)
+        return real(*arguments, **options)
+
+    async with peer(says(http())) as found:
+        monkeypatch.setattr("server.platforms.deadline.Deadline", Told)
+        monkeypatch.setattr("socket.getaddrinfo", slow)
+        with pytest.raises(NotSent):
+            await exchange(registered(found.url, sender, SHORT))
+    assert found.received == []
 
 
 @both

@@ -165,7 +165,8 @@ def test_a_bad_hour_is_only_a_refusal_where_nothing_rotates(status: int, rotatio
     ("value", "seconds"),
     [
         ("120", 120), ("0", 1), ("999999999999999999", 86400), (format_datetime(NOW + timedelta(seconds=90)), 90),
-        (format_datetime(NOW - timedelta(hours=1)), 1), ("-5", None), ("soon", None), ("", None), ("1.5", None),
+        (format_datetime(NOW + timedelta(days=3)), 86400), (format_datetime(NOW - timedelta(hours=1)), 1),
+        ("-5", None), ("soon", None), ("", None), ("1.5", None),
     ],
     ids=str,
 )  # fmt: skip
@@ -260,6 +261,7 @@ def test_the_identity_is_the_unchanging_id_and_what_is_shown() -> None:
         (200, {"data": {"id": 42, "username": "x"}}, OutcomeUnknown),
         (200, {"data": {"id": "4\ud800", "username": "x"}}, OutcomeUnknown),
         (200, {"data": {"id": "42", "username": None}}, OutcomeUnknown),
+        (200, {"data": {"id": "42", "username": 7}}, OutcomeUnknown),
         (200, {"data": [1]}, OutcomeUnknown),
         (200, {"errors": []}, OutcomeUnknown),
     ],
