@@ -34,11 +34,12 @@ from server.rpc.guard import Policy
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
-from server.storage.engine import SqliteEngine
+from server.storage.engine import DatabaseUnusable, Engine, SqliteEngine
 from server.storage.journal import FileJournal
 from server.storage.keyring import KeyRing
 from server.storage.migrate import check_keys, check_schema, register_active_key
-from server.storage.store import Clock, Store
+from server.storage.postgres import PostgresEngine
+from server.storage.store import Store
 from server.storage.vault import Vault
 from server.telemetry import Metrics, set_up_logging
 from server.web.callback import CallbackServer
@@ -59,6 +60,16 @@ def load_settings(file: Path) -> Settings:
     return config.load(file, tuple(DEFINITIONS))
 
 
+def open_engine(settings: Settings, *, create: bool = False) -> Engine:
+    """The database that the settings name. Raises DatabaseUnusable."""
+    path = settings.database.path
+    if path is None:
+        return PostgresEngine(settings.database.url)
+    if not path.exists() and not create:
+        raise DatabaseUnusable(f"there is no database {path}; run: {migrate_hint()}")
+    return SqliteEngine(path)
+
+
 def new_id() -> str:
     """UUIDv7 text: ids made later sort later."""
     return str(uuid_utils.uuid7())
@@ -70,24 +81,21 @@ class App:
     `clock` is the store's, so that tests can move it; `run_jobs` is False where they run the jobs themselves.
     """
 
-    def __init__(self, settings: Settings, clock: Clock | None = None, *, run_jobs: bool = True) -> None:
+    def __init__(self, settings: Settings, *, run_jobs: bool = True) -> None:
         self.settings = settings
-        self.clock = clock or Clock()
         self.metrics = Metrics()
         self.calendar = Calendar()
         self._run_jobs = run_jobs
         self.grpc_port = self.http_port = 0
 
     async def start(self) -> None:
-        """Opens the database, then the ports. Raises KeyRingError, SchemaMismatch, DatabaseInUse, StartRefused.
+        """Opens the database, then the ports. Raises KeyRingError, SchemaMismatch, DatabaseUnusable, StartRefused.
 
         A wrong key or schema stops it before a port is open, and changes nothing.
         """
         settings = self.settings
         ring = KeyRing.load(settings.keys.file)
-        if not settings.database.path.exists():
-            raise StartRefused(f"there is no database {settings.database.path}; run: {migrate_hint()}")
-        self.engine = SqliteEngine(settings.database.path)
+        self.engine = open_engine(settings)
         try:
             check_schema(self.engine.database)
             check_keys(self.engine.database, ring)
@@ -98,7 +106,9 @@ class App:
             self.engine.close()
             raise
         await self.refresher.replay()
-        await self.store.free_dead_leases()
+        if not self.engine.locks_rows:
+            # Who holds the file is alone with it: other processes that had leases are dead.
+            await self.store.free_dead_leases()
         self._plan()
         log.info(
             "serving",
@@ -132,7 +142,7 @@ class App:
 
     async def _build(self, vault: Vault) -> None:
         settings = self.settings
-        self.store = Store(self.engine, vault, new_id, self.clock)
+        self.store = Store(self.engine, vault, new_id)
         self.sender = Sender()
         self.platforms = {name: self._platform(name) for name in settings.platforms}
         self.gates = {name: Gate(IN_FLIGHT_CAP) for name in self.platforms}
@@ -169,7 +179,7 @@ class App:
         registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
         # A lease must outlast the request it covers, whatever the two are set to.
         token_timeout = min(TOKEN_TIMEOUT, self.settings.refresh.lease / 3)
-        return RegisteredPlatform(definition, registration, self.sender, self.clock, token_timeout=token_timeout)
+        return RegisteredPlatform(definition, registration, self.sender, self.engine.clock, token_timeout=token_timeout)
 
     def _callback_uri(self, platform: str) -> str:
         return f"{self.settings.server.public_url}/oauth/callback/{platform}"

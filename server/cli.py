@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 
 from server import config
-from server.storage.engine import DatabaseInUse, SqliteEngine
+from server.storage.engine import DatabaseUnusable
 from server.storage.keyring import KeyRing, KeyRingError
 from server.storage.migrate import SchemaMismatch, migrate
 
-EXPECTED = (config.ConfigError, KeyRingError, SchemaMismatch, DatabaseInUse, OSError)
+EXPECTED = (config.ConfigError, KeyRingError, SchemaMismatch, DatabaseUnusable, OSError)
 
 
 @contextmanager
@@ -74,10 +74,12 @@ def serve(config_file: Path) -> None:
 @click.pass_obj
 def migrate_command(config_file: Path) -> None:
     """Bring the database to the schema of this version. Only this command changes the schema."""
+    from server.app import open_engine  # noqa: PLC0415 (imports the whole server)
+
     with told_plainly():
         settings = load(config_file)
         ring = KeyRing.load(settings.keys.file)
-        engine = SqliteEngine(settings.database.path)
+        engine = open_engine(settings, create=True)
         try:
             applied = migrate(engine.database, ring)
         finally:
@@ -109,10 +111,9 @@ def keys_new(config_file: Path) -> None:
     """Write a new key file where the settings name one; an existing file is never overwritten."""
     with told_plainly():
         settings = load(config_file)
-        if settings.database.path.exists() and not settings.keys.file.exists():
-            raise KeyRingError(
-                f"{settings.database.path} exists: a new key would not open what it holds. Restore its key file instead"
-            )
+        path = settings.database.path
+        if path is not None and path.exists() and not settings.keys.file.exists():
+            raise KeyRingError(f"{path} exists: a new key would not open what it holds. Restore its key file instead")
         key_id = KeyRing.create(settings.keys.file)
     click.echo(f"wrote {settings.keys.file} with the active key {key_id}; keep it apart from backups of the database")
 

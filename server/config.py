@@ -113,9 +113,14 @@ class Database(Section):
     url: str
 
     @property
-    def path(self) -> Path:
-        """The SQLite file."""
-        return Path(self.url.removeprefix("sqlite:///"))
+    def path(self) -> Path | None:
+        """The SQLite file; None where it is PostgreSQL."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return re.sub(r"//([^:/@]*):[^@]*@", r"//\1:<redacted>@", self.url)
 
 
 class Keys(Section):
@@ -215,8 +220,10 @@ class Settings(BaseSettings):
     @property
     def journal_folder(self) -> Path:
         """Where refreshed token sets wait that the database did not take; beside the database by default."""
-        beside = self.database.path.with_name(self.database.path.name + ".journal")
-        return self.refresh.journal or beside
+        if self.refresh.journal is not None:
+            return self.refresh.journal
+        assert self.database.path is not None  # noqa: S101 (checked when the settings were read)
+        return self.database.path.with_name(self.database.path.name + ".journal")
 
     def callers_by_key(self) -> dict[bytes, Caller]:
         """Callers by the SHA-256 of each of their API keys."""
@@ -272,7 +279,7 @@ def unknown_variables() -> Iterator[str]:
 def with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     """The same settings with each file as an absolute path."""
     database = settings.database
-    if database.url.startswith("sqlite:///"):
+    if database.path is not None:
         database = Database(url=f"sqlite:///{folder / database.path}")
     journal = settings.refresh.journal
     platforms = {
@@ -294,8 +301,7 @@ def with_absolute_paths(settings: Settings, folder: Path) -> Settings:
 def check(settings: Settings, known_platforms: tuple[str, ...]) -> Iterator[str]:
     """What the settings must be to each other."""
     yield from check_server(settings)
-    if not settings.database.url.startswith("sqlite:///"):
-        yield 'database.url: only SQLite is supported: "sqlite:///path/to/accounts.db"'
+    yield from check_database(settings)
     if not settings.platforms:
         yield "platforms: at least one is needed: [platforms.twitter]"
     local = is_loopback(urlsplit(settings.server.public_url).hostname)
@@ -311,6 +317,16 @@ def check(settings: Settings, known_platforms: tuple[str, ...]) -> Iterator[str]
         for digest in caller.api_keys_sha256:
             if owners.setdefault(digest, name) != name:
                 yield f"callers.{name}.api_keys_sha256: callers.{owners[digest]} has the same key"
+
+
+def check_database(settings: Settings) -> Iterator[str]:
+    if settings.database.path is not None:
+        return
+    parts = urlsplit(settings.database.url)
+    if parts.scheme != "postgresql" or not parts.path.strip("/"):
+        yield 'database.url: "sqlite:///path/to/accounts.db" or "postgresql://user@host/database"'
+    elif settings.refresh.journal is None:
+        yield "refresh.journal: required with PostgreSQL: a folder on this machine, for this process alone"
 
 
 def check_server(settings: Settings) -> Iterator[str]:
@@ -376,7 +392,8 @@ def to_text(settings: Settings) -> str:
         elif value is not None:
             lines.append(f"{prefix} = {json.dumps(as_written(value))}")
 
-    walk("", settings.model_dump() | {"refresh": effective_refresh(settings)})
+    shown = {"database": {"url": settings.database.shown}, "refresh": effective_refresh(settings)}
+    walk("", settings.model_dump() | shown)
     return "\n".join(lines)
 
 

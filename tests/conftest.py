@@ -1,5 +1,6 @@
 """What all tests share: a key ring, a vault, a real store on a temporary database, and time that is moved."""
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 import uuid_utils
 
-from server.storage.engine import SqliteEngine
+from server.storage.engine import Clock, Engine, SqliteEngine
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
-from server.storage.store import Clock, Store
+from server.storage.postgres import PostgresEngine
+from server.storage.store import Store
 from server.storage.vault import Vault
+from tests.postgres import NoPostgres, cluster, fresh_database
 
 
 @pytest.fixture
@@ -26,9 +29,9 @@ def vault(ring: KeyRing) -> Vault:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock(engine: Engine) -> Clock:
     """The store's time; `clock.offset += timedelta(...)` moves it."""
-    return Clock()
+    return engine.clock
 
 
 @pytest.fixture
@@ -36,8 +39,26 @@ def new_id() -> Callable[[], str]:
     return lambda: str(uuid_utils.uuid7())
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a throw-away cluster, for the whole run."""
+    try:
+        with cluster() as url:
+            yield url
+    except NoPostgres as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path, ring: KeyRing) -> Iterator[Engine]:
+    """A migrated, empty database on each kind of store."""
+    yield request.getfixturevalue("sqlite" if request.param == "sqlite" else "on_postgres")
+
+
 @pytest.fixture
-def engine(tmp_path: Path, ring: KeyRing) -> Iterator[SqliteEngine]:
+def sqlite(tmp_path: Path, ring: KeyRing) -> Iterator[SqliteEngine]:
     engine = SqliteEngine(tmp_path / "accounts.db")
     migrate(engine.database, ring)
     yield engine
@@ -45,8 +66,16 @@ def engine(tmp_path: Path, ring: KeyRing) -> Iterator[SqliteEngine]:
 
 
 @pytest.fixture
-def store(engine: SqliteEngine, vault: Vault, clock: Clock, new_id: Callable[[], str]) -> Store:
-    return Store(engine, vault, new_id, clock)
+def on_postgres(postgres: str, ring: KeyRing) -> Iterator[PostgresEngine]:
+    engine = PostgresEngine(fresh_database(postgres))
+    migrate(engine.database, ring)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def store(engine: Engine, vault: Vault, new_id: Callable[[], str]) -> Store:
+    return Store(engine, vault, new_id)
 
 
 def advance(clock: Clock, **span: float) -> None:

@@ -136,7 +136,7 @@ def attach_one(
         & (AccountRow.platform == platform)
         & (AccountRow.platform_user_id == identity.platform_user_id)
     )
-    known = AccountRow.select().where(same_user).first(tx.database)
+    known = tx.lock(AccountRow.select().where(same_user))
     shown = {
         "grant_id": grant.id,
         "handle": identity.handle,
@@ -178,7 +178,7 @@ def attach_one(
 
 
 def of_grant(tx: Transaction, grant_id: str) -> list[Any]:
-    return list(AccountRow.select().where(AccountRow.grant_id == grant_id).execute(tx.database))
+    return tx.lock_all(AccountRow.select().where(AccountRow.grant_id == grant_id))
 
 
 def expire(tx: Transaction, grant_id: str, reason: StatusReason, error: str) -> None:

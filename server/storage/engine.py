@@ -12,8 +12,9 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cysqlite
 import peewee
@@ -34,8 +35,49 @@ PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cac
 BUSY_SECONDS = 5
 
 
-class DatabaseInUse(Exception):
+class DatabaseUnusable(Exception):
+    """The database cannot be opened; the text says why, without a password."""
+
+
+class DatabaseInUse(DatabaseUnusable):
     """Another server holds this database file."""
+
+
+class Engine(Protocol):
+    """What the store needs of a database: somewhere to read, somewhere to write, and its time."""
+
+    database: Any
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def locks_rows(self) -> bool:
+        """Whether others may write at the same time, so that rows have to be locked."""
+
+    async def read(self, work: Work[T]) -> T: ...
+
+    async def write(self, work: Work[T]) -> T: ...
+
+    def close(self) -> None: ...
+
+
+class Clock(Protocol):
+    """The database's time; tests move `offset`."""
+
+    offset: timedelta
+
+    def __call__(self) -> datetime: ...
+
+
+class MachineClock:
+    """This machine's time: that of a database that is a file on it."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.offset
 
 
 class SqliteEngine:
@@ -44,7 +86,10 @@ class SqliteEngine:
     Raises DatabaseInUse when another process holds it, RuntimeError when the SQLite library is too old to be safe.
     """
 
+    locks_rows = False
+
     def __init__(self, path: Path) -> None:
+        self.clock = MachineClock()
         if CySqliteDatabase.server_version < OLDEST_SAFE_SQLITE:
             raise RuntimeError(f"SQLite {CySqliteDatabase.server_version} can lose commits; 3.51.3 or newer is needed")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -46,8 +46,8 @@ def add(tx: Transaction, account_id: str, profile_id: str, platform: str, grant:
 
 
 def get(tx: Transaction, grant_id: str) -> Any:
-    """The row, or None."""
-    return GrantRow.select().where(GrantRow.id == grant_id).first(tx.database)
+    """The row, locked, or None."""
+    return tx.lock(GrantRow.select().where(GrantRow.id == grant_id))
 
 
 # --- refreshing
@@ -87,9 +87,10 @@ def claim_due(tx: Transaction, platform: str, owner: str, lease: timedelta, limi
     """Intent, durable before any byte is sent: the lease, and one more possible send of this refresh token."""
     lease_expire_time = tx.now + lease
     claimed = []
-    ids = due_ids(tx, platform, refreshable=True, limit=limit)
-    rows = list(GrantRow.select().where(GrantRow.id.in_(ids)).execute(tx.database)) if ids else []
-    for row in sorted(rows, key=lambda row: row.due_time):
+    due = (GrantRow.platform == platform) & (GrantRow.refreshable == True) & (GrantRow.due_time <= tx.now_us)  # noqa: E712
+    # Rows that another process is claiming are passed over, so that several share the work instead of queueing for it.
+    rows = tx.lock_free(GrantRow.select().where(due).order_by(GrantRow.due_time).limit(limit))
+    for row in rows:
         try:
             token_set = open_grant(tx, row)
         except SealBroken:

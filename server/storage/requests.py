@@ -98,7 +98,7 @@ def to_request(tx: Transaction, row: Any) -> AuthorizationRequest:
 def answer(
     tx: Transaction, connect_id: str, code: Secret, completion_code_hash: bytes, completion_expire_time: datetime
 ) -> bool:
-    row = RequestRow.select().where(RequestRow.id == connect_id).first(tx.database)
+    row = tx.lock(RequestRow.select().where(RequestRow.id == connect_id))
     if row is None:
         return False
     bound = context("code", row.id, row.profile_id, row.platform)
@@ -127,7 +127,7 @@ def start_exchange(tx: Transaction, connect_id: str, expected: Phase, limit: tim
 
 def keep_exchanged(tx: Transaction, connect_id: str, token_set: TokenSet) -> bool:
     """Keeps the tokens with the request; if that was given up meanwhile, they go to the outbox, and it says False."""
-    row = RequestRow.select().where(RequestRow.id == connect_id).first(tx.database)
+    row = tx.lock(RequestRow.select().where(RequestRow.id == connect_id))
     if row is None or row.phase != Phase.EXCHANGING:
         if row is not None:
             revoke_exchanged(tx, row, token_set)
@@ -192,7 +192,7 @@ def ended(tx: Transaction, phase: Phase) -> dict[str, Any]:
 
 def complete(tx: Transaction, request: AuthorizationRequest, grant: NewGrant) -> tuple[str, ...] | None:
     """The ids of the accounts that the grant brought; None if the request was given up meanwhile."""
-    row = RequestRow.select().where(RequestRow.id == request.id).first(tx.database)
+    row = tx.lock(RequestRow.select().where(RequestRow.id == request.id))
     if row is None or row.phase != Phase.EXCHANGING:
         return None
     superseded = [(account.grant_id, account.id) for account in renewed(tx, request, grant)]
@@ -238,7 +238,7 @@ def sweep(tx: Transaction, limit: int) -> int:
     """Gives up exchanges that never ended, and forgets requests whose outcome nobody can ask for any more; and revoked
     grants whose last refresh never came back."""
     revocations.drop_stale_stubs(tx)
-    rows = list(RequestRow.select().where(RequestRow.sweep_time <= tx.now_us).limit(limit).execute(tx.database))
+    rows = tx.lock_free(RequestRow.select().where(RequestRow.sweep_time <= tx.now_us).limit(limit))
     for row in rows:
         if row.phase == Phase.EXCHANGING:
             failure = Failure(Reason.CONNECT_FAILED, "the exchange never ended; begin again")

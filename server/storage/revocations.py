@@ -88,7 +88,7 @@ def retire_grant(tx: Transaction, grant: Any, account_id: str, due_us: int | Non
 
 def add_for_retired(tx: Transaction, grant: Any, token_set: TokenSet) -> None:
     """A refresh that was under way when its grant was retired has brought a new pair: it goes the same way."""
-    account = AccountRow.select().where(AccountRow.id == grant.account_id).first(tx.database)
+    account = tx.lock(AccountRow.select().where(AccountRow.id == grant.account_id))
     held = account is not None and account.status != Status.REVOKED.value
     add(
         tx,
@@ -106,12 +106,12 @@ def add_for_retired(tx: Transaction, grant: Any, token_set: TokenSet) -> None:
 
 
 def revoke_account(tx: Transaction, account_id: str, caller: str, supported: bool, ends_user_grant: bool) -> None:
-    account = AccountRow.select().where(AccountRow.id == account_id).first(tx.database)
+    account = tx.lock(AccountRow.select().where(AccountRow.id == account_id))
     if account is None:
         raise AccountNotFound(account_id)
     if account.status == Status.REVOKED.value:
         return
-    grant = GrantRow.select().where(GrantRow.id == account.grant_id).first(tx.database)
+    grant = tx.lock(GrantRow.select().where(GrantRow.id == account.grant_id))
     outcome = platform_outcome(tx, account, grant, supported, ends_user_grant)
     if outcome is PlatformRevocation.PENDING and grant is not None:
         retire_grant(tx, grant, account.id, tx.now_us)
@@ -187,12 +187,11 @@ def claim(
     which = RevocationRow.due_time <= tx.now_us
     if account_id is not None:
         which &= RevocationRow.account_id == account_id
-    rows = list(
+    rows = tx.lock_free(
         RevocationRow.select()
         .where(RevocationRow.platform == platform, which)
         .order_by(RevocationRow.due_time)
         .limit(limit)
-        .execute(tx.database)
     )
     if rows:
         RevocationRow.update(due_time=micros(tx.now + lease)).where(
@@ -215,7 +214,7 @@ def to_claimed(tx: Transaction, row: Any) -> ClaimedRevocation:
 
 
 def finish(tx: Transaction, revocation_id: str) -> None:
-    row = RevocationRow.select().where(RevocationRow.id == revocation_id).first(tx.database)
+    row = tx.lock(RevocationRow.select().where(RevocationRow.id == revocation_id))
     if row is None:
         return
     RevocationRow.delete().where(RevocationRow.id == row.id).execute(tx.database)
@@ -246,7 +245,7 @@ def confirm_if_done(tx: Transaction, account_id: str) -> None:
     """A revoked account says CONFIRMED once none of its tokens is left here, nor still to come from a refresh."""
     waiting = RevocationRow.select().where(RevocationRow.account_id == account_id).first(tx.database)
     coming = stub_of(tx, account_id)
-    account = AccountRow.select().where(AccountRow.id == account_id).first(tx.database)
+    account = tx.lock(AccountRow.select().where(AccountRow.id == account_id))
     if waiting or coming or account is None or account.platform_revocation != PlatformRevocation.PENDING.value:
         return
     AccountRow.update(platform_revocation=PlatformRevocation.CONFIRMED.value, update_time=tx.now_us).where(

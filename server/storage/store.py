@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from peewee import Database
@@ -23,7 +23,7 @@ from server.accounts.grants import (
 )
 from server.accounts.model import Account, AccountFilter, Identity, Page, Secret, StatusReason
 from server.storage import accounts, grants, requests, revocations
-from server.storage.engine import SqliteEngine
+from server.storage.engine import Engine
 from server.storage.schema import RequestRow, SecretRow
 from server.storage.statement import Statements
 from server.storage.transaction import Transaction, micros
@@ -32,24 +32,14 @@ from server.storage.vault import Vault
 T = TypeVar("T")
 
 
-class Clock:
-    """The database's time. On SQLite that is this machine's; tests move `offset`."""
-
-    def __init__(self) -> None:
-        self.offset = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.offset
-
-
 class Store:
     """See `server.accounts.ports.Store` for what each method promises."""
 
-    def __init__(self, engine: SqliteEngine, vault: Vault, new_id: Callable[[], str], clock: Clock) -> None:
+    def __init__(self, engine: Engine, vault: Vault, new_id: Callable[[], str]) -> None:
         self._engine = engine
         self._vault = vault
         self._new_id = new_id
-        self._clock = clock
+        self._clock = engine.clock
         self._statements = Statements()
 
     async def now(self) -> datetime:
@@ -195,4 +185,6 @@ class Store:
         return await self._engine.write(run)
 
     def _transaction(self, database: Database) -> Transaction:
-        return Transaction(database, self._statements, self._vault, self._clock(), self._new_id)
+        return Transaction(
+            database, self._statements, self._vault, self._clock(), self._new_id, locks_rows=self._engine.locks_rows
+        )

@@ -19,8 +19,16 @@ class Transaction:
     """What SQL functions work with. `now` is the database's time, one instant for the whole transaction."""
 
     def __init__(
-        self, database: Database, statements: Statements, vault: Vault, now: datetime, new_id: Callable[[], str]
+        self,
+        database: Database,
+        statements: Statements,
+        vault: Vault,
+        now: datetime,
+        new_id: Callable[[], str],
+        *,
+        locks_rows: bool,
     ) -> None:
+        self._locks_rows = locks_rows
         self.database = database
         self.statements = statements
         self.vault = vault
@@ -28,6 +36,22 @@ class Transaction:
         self.now_us = micros(now)
         self.new_id = new_id
         self._events: list[dict[str, Any]] = []
+
+    def lock(self, query: Any) -> Any:
+        """The first row of a query, or None; nobody else changes it until this transaction ends.
+
+        SQLite has one writer, so a row that was read in a transaction is as good as locked.
+        """
+        return (query.for_update() if self._locks_rows else query).first(self.database)
+
+    def lock_all(self, query: Any) -> list[Any]:
+        """The rows of a query, locked."""
+        return list((query.for_update() if self._locks_rows else query).execute(self.database))
+
+    def lock_free(self, query: Any) -> list[Any]:
+        """The rows of a query that nobody else has locked, locked."""
+        query = query.for_update(skip_locked=True) if self._locks_rows else query
+        return list(query.execute(self.database))
 
     def event(
         self, kind: EventKind, *, account_id: str | None, profile_id: str, platform: str, caller: str = "", **facts: Any

@@ -19,8 +19,9 @@ from server.accounts.model import Account, Secret
 from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.revoke import Revoker
+from server.storage.engine import Clock
 from server.storage.journal import FileJournal
-from server.storage.store import Clock, Store
+from server.storage.store import Store
 from server.storage.vault import Vault
 from tests.accounts.script import CALLER, ScriptedPlatform, Watcher
 

@@ -110,7 +110,9 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("refresh.lease", "999999999d", "refresh.lease: must be at most ten years"),
         ("refresh.lease", "fast", "refresh.lease: a span"),
         ("log.format", "xml", "log.format"),
-        ("database.url", "postgresql://db/accounts", "database.url"),
+        ("database.url", "mysql://db/accounts", "database.url"),
+        ("database.url", "postgresql://db", "database.url"),
+        ("database.url", "postgresql://db/accounts", "refresh.journal: required with PostgreSQL"),
         ("platforms.twitter.client_secret_env", "X", "either client_secret_file or client_secret_env"),
         ("platforms.twitter.client_secret_file", "nowhere", "cannot be read"),
         ("platforms.twitter.client_id", "", "platforms.twitter.client_id"),
@@ -173,6 +175,16 @@ def test_the_effective_settings_are_shown_without_secrets(folder: Path) -> None:
     text = config.to_text(load(folder, GOOD))
     assert "canary" not in text
     assert "server.drain_timeout" in text and "callers.web.permissions" in text
+
+
+def test_the_password_of_a_database_is_not_shown(folder: Path) -> None:
+    settings = changed(
+        "database.url", "postgresql://accounts:password-canary@db.test:5432/accounts?sslmode=verify-full"
+    )
+    settings["refresh"] = {"journal": "journal"}
+    loaded = load(folder, settings)
+    assert loaded.database.path is None
+    assert "canary" not in config.to_text(loaded) and "db.test" in config.to_text(loaded)
 
 
 def test_the_example_is_sound_and_shows_every_key(folder: Path) -> None:

@@ -13,11 +13,11 @@ from synposter_accounts import Account, AsyncAccounts
 from sandbox.control import Control
 from sandbox.local import Local, free_port
 from sandbox.server import running
-from server.app import App, load_settings
-from server.storage.engine import SqliteEngine
+from server.app import App, load_settings, open_engine
+from server.storage.engine import Clock
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
-from server.storage.store import Clock
+from tests.postgres import fresh_database
 
 PROFILE = "acme/1"
 
@@ -66,33 +66,37 @@ def redirect_uris(local: Local) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def whole_service(folder: Path) -> AsyncIterator[Whole]:
+async def whole_service(folder: Path, database_url: str | None = None) -> AsyncIterator[Whole]:
+    """`database_url` names a PostgreSQL database; without it, it is a SQLite file in the folder."""
     async with running() as played:
         port = urlsplit(played.url).port
         assert port is not None
         local = Local(folder, ports={"grpc": free_port(), "http": free_port(), "sandbox": port})
         local.write_files()
+        if database_url is not None:
+            text = local.config_file.read_text().replace("sqlite:///accounts.db", database_url)
+            local.config_file.write_text(text.replace("[refresh]", '[refresh]\njournal = "journal"'))
         settings = load_settings(local.config_file)
         KeyRing.create(settings.keys.file)
-        engine = SqliteEngine(settings.database.path)
+        engine = open_engine(settings, create=True)
         migrate(engine.database, KeyRing.load(settings.keys.file))
         engine.close()
-        clock = Clock()
-        app = App(settings, clock, run_jobs=False)
+        app = App(settings, run_jobs=False)
         await app.start()
         try:
             async with Control(played.url) as sandbox, AsyncAccounts(local.target, local.api_key) as accounts:
                 secret = (folder / "client-secret").read_text()
                 await sandbox.add_client("sandbox-client", secret, *redirect_uris(local))
-                yield Whole(app, clock, sandbox, accounts, local)
+                yield Whole(app, app.engine.clock, sandbox, accounts, local)
         finally:
             await app.stop()
 
 
-@pytest.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
-    """The service in this process; its jobs run when the test says so."""
-    async with whole_service(tmp_path / "deployment") as service:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def whole(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Whole]:
+    """The service in this process, on each kind of store; its jobs run when the test says so."""
+    url = fresh_database(request.getfixturevalue("postgres")) if request.param == "postgres" else None
+    async with whole_service(tmp_path / "deployment", url) as service:
         yield service
 
 

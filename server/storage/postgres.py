@@ -1,0 +1,164 @@
+"""The PostgreSQL engine: a bounded pool of threads, each with a connection of its own, on which SQL runs.
+
+Several processes may share one database: rows are claimed with FOR UPDATE SKIP LOCKED, changed under row locks, and
+every lease is measured by the database's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import peewee
+from playhouse.db_url import parse
+
+from server.accounts.errors import StoreUnavailable
+from server.storage.engine import DatabaseUnusable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[Any], T]
+
+THREADS = 8
+CONNECT_SECONDS = 5
+LIMITS = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
+RETRIED = ("40001", "40P01", "23505")
+"""Serialization failure, deadlock, and two who insert the same row: whoever lost runs again and finds it."""
+TRIES = 3
+SYNC_SECONDS = 30.0
+
+
+class PostgresEngine:
+    """One PostgreSQL database, shared with other processes. Raises DatabaseUnusable if it cannot be reached now."""
+
+    locks_rows = True
+
+    def __init__(self, url: str, threads: int = THREADS) -> None:
+        options: dict[str, Any] = parse(url)
+        self.database = peewee.PostgresqlDatabase(
+            **options,
+            prefer_psycopg3=True,
+            connect_timeout=CONNECT_SECONDS,
+            options=LIMITS,
+            application_name="accounts",
+        )
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="postgres")
+        self.clock = DatabaseClock(self.database)
+        try:
+            self._connect()
+        except peewee.PeeweeException as error:
+            raise DatabaseUnusable(f"PostgreSQL does not answer: {type(error).__name__}") from None
+
+    async def read(self, work: Work[T]) -> T:
+        """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
+
+    async def write(self, work: Work[T]) -> T:
+        """Runs `work(database)` in a transaction, durable when it returns; it may run more than once, and counts once.
+
+        A connection that broke before the commit was sent is replaced and the work runs again. When it breaks during
+        the commit the outcome is not known: StoreUnavailable, and callers for whom that matters repeat an idempotent
+        swap. It is carried out even if the caller stops waiting.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, work)
+
+    def close(self) -> None:
+        """Finishes what was begun and closes every connection."""
+        self._threads.shutdown(wait=True)
+        self.database.close()
+
+    def _read(self, work: Work[T]) -> T:
+        for attempt in range(TRIES):
+            try:
+                self._connect()
+                return work(self.database)
+            except (peewee.OperationalError, peewee.InterfaceError) as error:
+                self._drop()
+                if attempt + 1 == TRIES:
+                    raise unavailable(error) from error
+        raise AssertionError("unreachable")
+
+    def _write(self, work: Work[T]) -> T:
+        for attempt in range(TRIES):
+            committing = False
+            try:
+                self._connect()
+                self.database.begin()
+                result = work(self.database)
+                committing = True
+                self.database.commit()
+                return result
+            except (
+                peewee.OperationalError,
+                peewee.InterfaceError,
+                peewee.IntegrityError,
+                peewee.InternalError,
+            ) as error:
+                self._roll_back()
+                again = is_conflict(error) or (not committing and self.database.is_closed())
+                if not again or attempt + 1 == TRIES:
+                    raise unavailable(error) from error
+            except BaseException:
+                self._roll_back()
+                raise
+        raise AssertionError("unreachable")
+
+    def _connect(self) -> None:
+        self.database.connect(reuse_if_open=True)
+        self.clock.sync()
+
+    def _roll_back(self) -> None:
+        try:
+            self.database.rollback()
+        except (peewee.PeeweeException, OSError):
+            self._drop()
+        else:
+            if self.database.connection().closed:
+                self._drop()
+
+    def _drop(self) -> None:
+        """Forgets a connection: a killed one stays dead while Peewee thinks that it is open."""
+        try:
+            self.database.close()
+        except peewee.PeeweeException:
+            log.debug("a broken connection would not close")
+
+
+class DatabaseClock:
+    """The database's time: asked for now and then, and carried on by the monotonic clock in between.
+
+    A jump of this machine's wall clock changes nothing. Tests move `offset`.
+    """
+
+    def __init__(self, database: peewee.PostgresqlDatabase) -> None:
+        self.offset = timedelta()
+        self._database = database
+        self._told: tuple[datetime, float] | None = None
+
+    def __call__(self) -> datetime:
+        if self._told is None:
+            return datetime.now(UTC) + self.offset
+        time_then, monotonic_then = self._told
+        return time_then + timedelta(seconds=time.monotonic() - monotonic_then) + self.offset
+
+    def sync(self) -> None:
+        """Asks the database, if that was long ago; on the connection of the calling thread."""
+        if self._told is not None and time.monotonic() - self._told[1] < SYNC_SECONDS:
+            return
+        began = time.monotonic()
+        [now] = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
+        self._told = (now.astimezone(UTC), (began + time.monotonic()) / 2)
+
+
+def is_conflict(error: Exception) -> bool:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in RETRIED
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the database does not answer: {type(error).__name__}")

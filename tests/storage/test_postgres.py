@@ -1,0 +1,151 @@
+"""PostgreSQL: several processes on one database, connections that die, and the database's own time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from server.accounts.errors import StoreUnavailable
+from server.accounts.model import Status
+from server.storage.engine import DatabaseUnusable
+from server.storage.postgres import PostgresEngine
+from server.storage.schema import CounterRow
+from server.storage.store import Store
+from server.storage.vault import Vault
+from tests.storage.make import claim, connected, refreshed, token_set
+
+NewId = Callable[[], str]
+
+
+def url_of(engine: PostgresEngine) -> str:
+    connected_to: dict[str, Any] = engine.database.connect_params
+    return (
+        f"postgresql://{connected_to['user']}@{connected_to['host']}:{connected_to['port']}/{engine.database.database}"
+    )
+
+
+def terminate(engine: PostgresEngine) -> int:
+    """Ends every connection of the engine, as a failover would; how many."""
+    with psycopg.connect(url_of(engine), autocommit=True) as other:
+        rows = other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        ).fetchall()
+    return len(rows)
+
+
+async def test_several_processes_share_the_work_and_nobody_claims_twice(
+    on_postgres: PostgresEngine, vault: Vault, new_id: NewId
+) -> None:
+    others = [PostgresEngine(url_of(on_postgres), threads=4) for _ in range(3)]
+    stores = [Store(engine, vault, new_id) for engine in (on_postgres, *others)]
+    try:
+        for user in range(60):
+            await connected(stores[0], user=str(user), due=timedelta())
+        claimed: list[str] = []
+
+        async def work(number: int) -> None:
+            while grants := await claim(stores[number], owner=str(number), limit=4):
+                claimed.extend(grant.id for grant in grants)
+
+        await asyncio.gather(*(work(number) for number in range(4) for _ in range(2)))
+        assert len(claimed) == len(set(claimed)) == 60
+    finally:
+        for engine in others:
+            engine.close()
+
+
+async def test_connections_that_die_between_two_uses_are_replaced(
+    on_postgres: PostgresEngine, vault: Vault, new_id: NewId
+) -> None:
+    store = Store(on_postgres, vault, new_id)
+    for user in range(10):
+        account = await connected(store, user=str(user))
+        assert terminate(on_postgres)
+        found = await store.account(account.id)
+        assert found is not None and found.status is Status.ACTIVE
+        assert terminate(on_postgres)
+
+
+async def test_a_connection_that_dies_before_the_commit_costs_nothing(on_postgres: PostgresEngine) -> None:
+    tries = 0
+
+    def work(database: Any) -> None:
+        nonlocal tries
+        tries += 1
+        CounterRow.insert(name="one", value=tries).execute(database)
+        if tries == 1:
+            terminate(on_postgres)
+            database.execute_sql("SELECT 1")
+
+    await on_postgres.write(work)
+    query = "SELECT value FROM counters WHERE name = 'one'"
+    found = await on_postgres.read(lambda database: database.execute_sql(query).fetchall())
+    assert found == [(2,)]
+
+
+async def test_a_commit_whose_outcome_is_not_known_is_told_and_can_be_repeated(
+    on_postgres: PostgresEngine, vault: Vault, new_id: NewId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(on_postgres, vault, new_id)
+    await connected(store, due=timedelta())
+    [grant] = await claim(store)
+    now = await store.now()
+    offered = refreshed(grant, token_set(2, expire_time=now), now + timedelta(hours=1))
+    commit = on_postgres.database.commit
+
+    def lost() -> None:
+        commit()
+        terminate(on_postgres)
+        on_postgres.database.execute_sql("SELECT 1")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(on_postgres.database, "commit", lost)
+        with pytest.raises(StoreUnavailable):
+            await store.commit_refresh(offered)
+    assert (await store.commit_refresh(offered)).name == "STORED"
+    on_postgres.clock.offset += timedelta(hours=2)
+    [again] = await claim(store)
+    assert again.generation == 2
+
+
+async def test_two_connects_of_one_user_at_once_make_one_account(
+    on_postgres: PostgresEngine, vault: Vault, new_id: NewId
+) -> None:
+    store = Store(on_postgres, vault, new_id)
+    accounts = await asyncio.gather(*(connected(store, user="same") for _ in range(8)))
+    assert len({account.id for account in accounts}) == 1
+    assert len(on_postgres.database.execute_sql("SELECT 1 FROM accounts").fetchall()) == 1
+
+
+def test_a_database_that_is_away_at_the_start_is_told_without_its_password() -> None:
+    with pytest.raises(DatabaseUnusable) as caught:
+        PostgresEngine("postgresql://accounts:password-canary@127.0.0.1:1/nowhere")
+    assert "canary" not in str(caught.value)
+
+
+async def test_time_is_the_databases_and_a_jump_of_the_wall_clock_changes_nothing(
+    on_postgres: PostgresEngine, vault: Vault, new_id: NewId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(on_postgres, vault, new_id)
+    await store.ping()
+    before = await store.now()
+    [database_time] = on_postgres.database.execute_sql("SELECT clock_timestamp()").fetchone()
+    assert abs(before - database_time) < timedelta(seconds=1)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert abs(await store.now() - before) < timedelta(seconds=5)
+
+
+async def test_a_statement_that_hangs_is_given_up(on_postgres: PostgresEngine) -> None:
+    def wait(database: Any) -> None:
+        database.execute_sql("SET LOCAL statement_timeout = 50")
+        database.execute_sql("SELECT pg_sleep(30)")
+
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await on_postgres.write(wait)
+    assert time.monotonic() - began < 5
