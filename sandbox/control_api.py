@@ -9,14 +9,13 @@ from aiohttp import web
 
 from sandbox.faults import KINDS, PLACES, Fault, Faults
 from sandbox.ledger import App, Ledger, User
-from sandbox.x import X
 
 
 class ControlApi:
     """JSON in, JSON out; loopback only, as all of the sandbox."""
 
-    def __init__(self, ledger: Ledger, faults: Faults, x: X) -> None:
-        self._ledger, self._faults, self._x = ledger, faults, x
+    def __init__(self, ledger: Ledger, faults: Faults, log: list[dict[str, Any]]) -> None:
+        self._ledger, self._faults, self._log = ledger, faults, log
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -91,16 +90,16 @@ class ControlApi:
         return web.json_response(self._ledger.report())
 
     async def requests(self, _: web.Request) -> web.Response:
-        return web.json_response(self._x.log)
+        return web.json_response(self._log)
 
     async def clear_requests(self, _: web.Request) -> web.Response:
-        self._x.log.clear()
+        self._log.clear()
         return web.json_response({})
 
     async def reset(self, _: web.Request) -> web.Response:
         self._ledger.reset()
         self._faults.clear()
-        self._x.log.clear()
+        self._log.clear()
         return web.json_response({})
 
     def _user(self, request: web.Request) -> User:

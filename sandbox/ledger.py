@@ -50,7 +50,7 @@ class App:
         return secrets.compare_digest(self.client_secret.encode(), client_secret.encode())
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        return method == "client_secret_basic"
+        return method in ("client_secret_basic", "client_secret_post")  # which of them, each platform says itself
 
     def check_response_type(self, response_type: str) -> bool:
         return response_type == "code"

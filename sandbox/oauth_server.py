@@ -135,6 +135,10 @@ class XServer(AuthorizationServer):  # type: ignore[misc]
         self.ledger = ledger
         self.register_token_generator("default", self._token)
         self.register_client_auth_method("client_secret_basic", basic_auth)
+        self.register()
+
+    def register(self) -> None:
+        """The grants and endpoints that the platform has."""
         self.register_grant(XCodeGrant, [XChallenge(required=True)])
         self.register_grant(XRefreshGrant)
         self.register_endpoint(XRevocation)

@@ -6,12 +6,14 @@ import contextlib
 import ipaddress
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
 from sandbox.control_api import ControlApi
 from sandbox.faults import Faults
 from sandbox.ledger import Ledger
+from sandbox.linkedin import LinkedIn
 from sandbox.x import X
 
 
@@ -29,9 +31,11 @@ class Sandbox:
 
 def make_app(ledger: Ledger) -> web.Application:
     faults = Faults()
-    x = X(ledger, faults)
+    log: list[dict[str, Any]] = []
+    x = X(ledger, faults, log)
     app = web.Application()
-    app.add_routes([*x.routes(), *ControlApi(ledger, faults, x).routes()])
+    linkedin = LinkedIn(ledger, faults, log)
+    app.add_routes([*x.routes(), *linkedin.routes(), *ControlApi(ledger, faults, log).routes()])
     return app
 
 

@@ -1,4 +1,4 @@
-"""X, as the sandbox plays it: authorize, token, revoke, and who am I."""
+"""X, as the sandbox plays it: authorize, token, revoke, and who am I. Other platforms are variations of it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ PROBLEM = "https://api.twitter.com/2/problems"
 class X:
     """The four endpoints over a ledger. `log` records each request that reached one of them."""
 
-    def __init__(self, ledger: Ledger, faults: Faults) -> None:
+    def __init__(self, ledger: Ledger, faults: Faults, log: list[dict[str, Any]]) -> None:
         self._ledger = ledger
         self._faults = faults
-        self._server = XServer(ledger)
-        self.log: list[dict[str, Any]] = []
+        self._server = self.make_server(ledger)
+        self._log = log
+
+    def make_server(self, ledger: Ledger) -> XServer:
+        return XServer(ledger)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -69,11 +72,16 @@ class X:
         oauth_request.user = allowed
         status, _, headers = self._server.create_authorization_response(oauth_request, allowed, grant=grant)
         location = dict(headers).get("Location", "")
+        location = location if allowed else self.denied(location)
         fault = self._faults.take("authorize")
         if fault is not None and fault.fault == "iss":
             location += "&" + urlencode({"iss": fault.value})
         self._note("authorize", "allowed" if allowed else "denied", username=form.get("username"))
         return web.Response(status=303 if location else status, headers={"Location": location, **pages.HEADERS})
+
+    def denied(self, location: str) -> str:
+        """Where a user who said no is sent; Authlib says `access_denied`, as X does."""
+        return location
 
     # --- for apps
 
@@ -112,13 +120,13 @@ class X:
         noted = self._note("identity", "received", fault=fault and fault.fault)
 
         async def act() -> web.Response:
-            response = self._me(request)
+            response = self.who(request)
             noted["outcome"] = str(response.status)
             return response
 
         return await self._faults.carry_out(fault, request, act)
 
-    def _me(self, request: web.Request) -> web.Response:
+    def who(self, request: web.Request) -> web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         grant = self._ledger.live_access(token) if scheme.lower() == "bearer" else None
         if grant is None:
@@ -136,7 +144,7 @@ class X:
 
     def _note(self, endpoint: str, outcome: str, **facts: Any) -> dict[str, Any]:
         noted = {"time": time.time(), "endpoint": endpoint, "outcome": outcome, **facts}
-        self.log.append(noted)
+        self._log.append(noted)
         return noted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.platforms.definition import OAuth2Platform
+from server.platforms.linkedin import LINKEDIN
 from server.platforms.twitter import TWITTER
 
-PLATFORMS: tuple[OAuth2Platform, ...] = (TWITTER,)
+PLATFORMS: tuple[OAuth2Platform, ...] = (TWITTER, LINKEDIN)

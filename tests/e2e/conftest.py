@@ -21,6 +21,17 @@ from tests.postgres import fresh_database
 
 PROFILE = "acme/1"
 
+LINKEDIN = """
+[platforms.linkedin]
+client_id = "sandbox-client"
+client_secret_file = "client-secret"
+authorization_endpoint = "{sandbox}/oauth/v2/authorization"
+token_endpoint = "{sandbox}/oauth/v2/accessToken"
+revocation_endpoint = "{sandbox}/oauth/v2/revoke"
+identity_endpoint = "{sandbox}/v2/userinfo"
+api_base = "{sandbox}"
+"""
+
 
 @dataclasses.dataclass
 class Whole:
@@ -61,8 +72,9 @@ async def browse(callback_url: str) -> dict[str, str]:
     return {name: values[0] for name, values in query.items()}
 
 
-def redirect_uris(local: Local) -> tuple[str, str]:
-    return f"{local.public_url}/oauth/callback/twitter", f"{local.public_url}/your-app/callback"
+def redirect_uris(local: Local) -> list[str]:
+    callbacks = [f"{local.public_url}/oauth/callback/{platform}" for platform in ("twitter", "linkedin")]
+    return [*callbacks, f"{local.public_url}/your-app/callback"]
 
 
 @asynccontextmanager
@@ -73,6 +85,8 @@ async def whole_service(folder: Path, database_url: str | None = None) -> AsyncI
         assert port is not None
         local = Local(folder, ports={"grpc": free_port(), "http": free_port(), "sandbox": port})
         local.write_files()
+        with local.config_file.open("a") as config:
+            config.write(LINKEDIN.format(sandbox=played.url))
         if database_url is not None:
             text = local.config_file.read_text().replace("sqlite:///accounts.db", database_url)
             local.config_file.write_text(text.replace("[refresh]", '[refresh]\njournal = "journal"'))

@@ -321,7 +321,7 @@ async def test_bad_input_names_the_field_and_changes_nothing(whole: Whole) -> No
         assert list(caught.value.field_violations) == [field]
     with pytest.raises(UnknownPlatform) as unknown:
         await whole.accounts.begin_connect(PROFILE, "friendster", return_url=whole.return_url)
-    assert unknown.value.metadata["known"] == "twitter"
+    assert unknown.value.metadata["known"] == "linkedin, twitter"
     with pytest.raises(AccountNotFound):
         await whole.accounts.get("01930000-0000-7000-8000-000000000000")
     count = whole.app.engine.database.execute_sql("SELECT count(*) FROM authorization_requests").fetchone()[0]
