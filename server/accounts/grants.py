@@ -51,6 +51,7 @@ class ClaimedGrant:
     """A grant that this process alone may refresh until `lease_expire_time`."""
 
     id: str
+    profile_id: str
     platform: str
     generation: int
     token_set: TokenSet
@@ -80,11 +81,26 @@ class Refreshed:
     """What a refresh brought, on its way to the disk: it may be the only live token set of its grant."""
 
     grant_id: str
+    profile_id: str
     platform: str
     generation: int
     """The generation that was spent for it."""
+    scopes_before: tuple[str, ...]
     token_set: TokenSet
     due_time: datetime | None
+
+
+def to_refreshed(spent: ClaimedGrant, token_set: TokenSet, due_time: datetime | None) -> Refreshed:
+    """What a claimed grant was refreshed to."""
+    return Refreshed(
+        grant_id=spent.id,
+        profile_id=spent.profile_id,
+        platform=spent.platform,
+        generation=spent.generation,
+        scopes_before=spent.token_set.scopes,
+        token_set=token_set,
+        due_time=due_time,
+    )
 
 
 class Commit(Enum):

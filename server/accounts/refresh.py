@@ -21,7 +21,7 @@ from server.accounts.errors import (
     StoreUnavailable,
 )
 from server.accounts.gate import Gate
-from server.accounts.grants import ClaimedGrant, Commit, GrantState, Refreshed, Retry
+from server.accounts.grants import ClaimedGrant, Commit, GrantState, Refreshed, Retry, to_refreshed
 from server.accounts.model import StatusReason
 from server.accounts.ports import Journal, Observer, Platform, Store
 from server.accounts.timing import backoff, refresh_due_time, replay_time
@@ -160,7 +160,7 @@ class Refresher:
         except PlatformError as error:
             return await self._later(grant, error)
         due_time = refresh_due_time(grant.id, token_set, await self._store.now(), self._min_interval)
-        return await self._save(Refreshed(grant.id, grant.platform, grant.generation, token_set, due_time))
+        return await self._save(to_refreshed(grant, token_set, due_time))
 
     async def _save(self, refreshed: Refreshed) -> str:
         """Persist first: into the database, else into the journal; and nothing gives up before one has it."""

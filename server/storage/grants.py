@@ -99,6 +99,7 @@ def claim_due(tx: Transaction, platform: str, owner: str, lease: timedelta, limi
         claimed.append(
             ClaimedGrant(
                 id=row.id,
+                profile_id=row.profile_id,
                 platform=platform,
                 generation=row.generation,
                 token_set=token_set,
@@ -130,39 +131,23 @@ def park_broken(tx: Transaction, grant_id: str) -> None:
 
 
 def commit_refresh(tx: Transaction, refreshed: Refreshed) -> Commit:
+    """One compare-and-swap; only who loses it looks closer."""
+    if swap(tx, refreshed):
+        if set(refreshed.token_set.scopes) != set(refreshed.scopes_before):
+            accounts.update_scopes(tx, refreshed.grant_id, refreshed.token_set.scopes)
+        return Commit.STORED
     row = get(tx, refreshed.grant_id)
-    token_set = refreshed.token_set
     if row is None:
         log.error("a refreshed grant is gone", extra={"grant_id": refreshed.grant_id})
         return Commit.LOST
     if row.state == GrantState.REVOKING:
-        revocations.add_for_retired(tx, row, token_set)
+        revocations.add_for_retired(tx, row, refreshed.token_set)
         revocations.drop_stub(tx, row)
         return Commit.REVOKING
-    generation = refreshed.generation + 1
-    if row.generation == generation and open_grant(tx, row) == token_set:
+    if row.generation == refreshed.generation + 1 and open_grant(tx, row) == refreshed.token_set:
         return Commit.STORED  # an earlier try whose outcome was not known
-    if row.generation != refreshed.generation or row.state == GrantState.DEAD:
-        park_candidate(tx, row, token_set)
-        return Commit.LOST
-    before = open_grant(tx, row).scopes
-    sealed = tx.vault.seal(
-        pack(token_set), grant_context("token_set", row.id, row.profile_id, row.platform, generation)
-    )
-    run_commit(
-        tx,
-        grant_id=row.id,
-        spent=refreshed.generation,
-        generation=generation,
-        token_set=sealed,
-        refreshable=token_set.refresh_token is not None,
-        expire=optional_micros(token_set.expire_time),
-        due=optional_micros(refreshed.due_time),
-        now=tx.now_us,
-    )
-    if set(token_set.scopes) != set(before):
-        accounts.update_scopes(tx, row.id, token_set.scopes)
-    return Commit.STORED
+    park_candidate(tx, row, refreshed.token_set)
+    return Commit.LOST
 
 
 def park_candidate(tx: Transaction, row: Any, token_set: TokenSet) -> None:
@@ -172,7 +157,8 @@ def park_candidate(tx: Transaction, row: Any, token_set: TokenSet) -> None:
     GrantRow.update(candidate=candidate).where(GrantRow.id == row.id).execute(tx.database)
 
 
-def run_commit(tx: Transaction, **values: Any) -> None:
+def swap(tx: Transaction, refreshed: Refreshed) -> bool:
+    """Puts the new token set in the place of the generation that was spent for it; says whether that was there."""
     statement = tx.statements.get(
         "commit_refresh",
         tx.database,
@@ -191,10 +177,26 @@ def run_commit(tx: Transaction, **values: Any) -> None:
             attempts=0,
             last_error="",
             last_refresh_time=slot("now"),
-        ).where(GrantRow.id == slot("grant_id"), GrantRow.generation == slot("spent")),
+        ).where(
+            GrantRow.id == slot("grant_id"),
+            GrantRow.generation == slot("spent"),
+            GrantRow.state.not_in([GrantState.REVOKING, GrantState.DEAD]),
+        ),
     )
-    if tx.database.rows_affected(statement.run(tx.database, **values)) != 1:
-        raise RuntimeError("a grant changed under its transaction")
+    token_set, generation = refreshed.token_set, refreshed.generation + 1
+    bound = grant_context("token_set", refreshed.grant_id, refreshed.profile_id, refreshed.platform, generation)
+    cursor = statement.run(
+        tx.database,
+        grant_id=refreshed.grant_id,
+        spent=refreshed.generation,
+        generation=generation,
+        token_set=tx.vault.seal(pack(token_set), bound),
+        refreshable=token_set.refresh_token is not None,
+        expire=optional_micros(token_set.expire_time),
+        due=optional_micros(refreshed.due_time),
+        now=tx.now_us,
+    )
+    return bool(tx.database.rows_affected(cursor) == 1)
 
 
 def still_ours(claimed: ClaimedGrant) -> Any:

@@ -1,8 +1,13 @@
-"""The journal: refreshed token sets that the database did not take, sealed, one file each, synced before it counts."""
+"""The journal: refreshed token sets that the database did not take, sealed, one file each, synced before it counts.
+
+An entry is written under an unfinished name, synced, renamed, and its folder synced. What a crash left unfinished but
+whole is an entry as well: it may be the only copy. What it left torn was never promised.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -10,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from server.accounts.grants import Refreshed
+from server.storage.keyring import sync_folder
 from server.storage.token_sets import pack, unpack
 from server.storage.transaction import optional_instant, optional_micros
 from server.storage.vault import SealBroken, Vault
@@ -23,42 +29,62 @@ class FileJournal:
     """See `server.accounts.ports.Journal` for what each method promises. The folder is for its owner alone."""
 
     def __init__(self, folder: Path, vault: Vault, new_id: Callable[[], str]) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Raises OSError."""
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            sync_folder(folder.parent)
         folder.chmod(0o700)
         self._folder = folder
         self._vault = vault
         self._new_id = new_id
-        self._depth = len(self._names())
+        self._told: set[str] = set()
+        self._finish_whole_entries()
+        self._waiting = set(self._names())
 
     @property
     def depth(self) -> int:
-        return self._depth
+        return len(self._waiting)
 
     async def keep(self, refreshed: Refreshed) -> None:
-        await asyncio.to_thread(self._write, self._new_id(), refreshed)
-        self._depth += 1
+        name = self._new_id()
+        await asyncio.to_thread(self._write, name, refreshed)
+        self._waiting.add(name)
 
     async def entries(self) -> list[tuple[str, Refreshed]]:
         return await asyncio.to_thread(self._read_all)
 
     async def erase(self, name: str) -> None:
         await asyncio.to_thread(self._erase, name)
-        self._depth -= 1
+        self._waiting.discard(name)
 
     def _names(self) -> list[str]:
-        """Names are UUIDv7s, so their order is that of their times. What was not finished was never promised."""
-        return sorted(path.name for path in self._folder.iterdir() if path.suffix != UNFINISHED)
+        """Names are UUIDv7s, so their order is that of their times."""
+        return sorted(path.name for path in self._folder.iterdir() if path.is_file() and path.suffix != UNFINISHED)
+
+    def _finish_whole_entries(self) -> None:
+        for unfinished in self._folder.glob("*" + UNFINISHED):
+            with contextlib.suppress(SealBroken):
+                self._vault.open(unfinished.read_bytes(), context(unfinished.stem))
+                unfinished.rename(unfinished.with_suffix(""))
+        sync_folder(self._folder)
 
     def _write(self, name: str, refreshed: Refreshed) -> None:
         sealed = self._vault.seal(pack_refreshed(refreshed), context(name))
-        unfinished = self._folder / (name + UNFINISHED)
-        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "wb") as writer:
-            writer.write(sealed)
-            writer.flush()
-            os.fsync(writer.fileno())
-        unfinished.rename(self._folder / name)
-        self._sync_folder()
+        finished = self._folder / name
+        unfinished = finished.with_suffix(UNFINISHED)
+        try:
+            file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(file, "wb") as writer:
+                writer.write(sealed)
+                writer.flush()
+                os.fsync(writer.fileno())
+            unfinished.rename(finished)
+            sync_folder(self._folder)
+        except OSError:
+            # It will be tried again under another name; a full disk must not fill with what was left.
+            unfinished.unlink(missing_ok=True)
+            finished.unlink(missing_ok=True)
+            raise
 
     def _read_all(self) -> list[tuple[str, Refreshed]]:
         found = []
@@ -66,22 +92,20 @@ class FileJournal:
             try:
                 opened = self._vault.open((self._folder / name).read_bytes(), context(name))
             except SealBroken:
-                # It stays where it is, for the operator who has the right key.
-                log.critical("a journal entry does not open", extra={"entry": name})
+                self._tell(name)
                 continue
             found.append((name, unpack_refreshed(opened)))
         return found
 
-    def _erase(self, name: str) -> None:
-        (self._folder / name).unlink()
-        self._sync_folder()
+    def _tell(self, name: str) -> None:
+        """Once, since the journal is read each second. The entry stays, for the operator who has the right key."""
+        if name not in self._told:
+            self._told.add(name)
+            log.critical("a journal entry does not open", extra={"entry": name})
 
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def _erase(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+        sync_folder(self._folder)
 
 
 def context(name: str) -> tuple[str | int, ...]:
@@ -92,6 +116,8 @@ def pack_refreshed(refreshed: Refreshed) -> bytes:
     return json.dumps(
         {
             "grant_id": refreshed.grant_id,
+            "profile_id": refreshed.profile_id,
+            "scopes_before": refreshed.scopes_before,
             "platform": refreshed.platform,
             "generation": refreshed.generation,
             "token_set": pack(refreshed.token_set).decode(),
@@ -104,6 +130,8 @@ def unpack_refreshed(packed: bytes) -> Refreshed:
     data = json.loads(packed)
     return Refreshed(
         grant_id=data["grant_id"],
+        profile_id=data["profile_id"],
+        scopes_before=tuple(data["scopes_before"]),
         platform=data["platform"],
         generation=data["generation"],
         token_set=unpack(data["token_set"].encode()),

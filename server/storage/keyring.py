@@ -8,8 +8,10 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +20,8 @@ from typing import Any
 
 KEY_BYTES = 32
 ACTIVE, DECRYPT_ONLY = "active", "decrypt_only"
+KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
+"""Short, since it stands in each sealed value; and never the base64 of a key, which has 44 characters."""
 
 
 class KeyRingError(Exception):
@@ -53,22 +57,27 @@ class KeyRing:
     @classmethod
     def load(cls, path: Path) -> KeyRing:
         """Reads a key file. Raises KeyRingError if it is missing, open to others, or not a sound ring."""
-        check_file(path)
+        text = read_private(path)
         try:
-            entries = json.loads(path.read_text())["keys"]
+            entries = json.loads(text)["keys"]
             keys = [to_key(path, entry) for entry in entries]
             active = [entry["id"] for entry in entries if entry["state"] == ACTIVE]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise KeyRingError(f"{path} is not a key file: {type(error).__name__}") from None
-        if len({key.id for key in keys}) < len(keys):
-            raise KeyRingError(f"{path} holds a key id twice")
+        for key_id, times in Counter(key.id for key in keys).items():
+            if times > 1:
+                raise KeyRingError(f"{path} holds the key id {key_id!r} twice")
         if len(active) != 1:
-            raise KeyRingError(f"{path} must hold exactly one active key; it holds {len(active)}")
+            named = f": {', '.join(active)}" if active else ""
+            raise KeyRingError(f"{path} must hold exactly one active key; it holds {len(active)}{named}")
         return cls({key.id: key for key in keys}, active[0])
 
     @classmethod
     def create(cls, path: Path) -> str:
-        """Writes a new key file with one active key; its id. Raises KeyRingError rather than overwrite."""
+        """Writes a new key file with one active key; its id. Raises KeyRingError rather than overwrite, and OSError.
+
+        It returns when file and name are safe on disk; what cannot be written whole is not left behind.
+        """
         now = datetime.now(UTC)
         key_id = f"k-{now:%Y%m%d}-{secrets.token_hex(4)}"
         entry = {
@@ -82,21 +91,40 @@ class KeyRing:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise KeyRingError(f"{path} exists; a key file is never overwritten") from None
-        with os.fdopen(file, "w") as writer:
-            json.dump({"keys": [entry]}, writer, indent=2)
-            writer.flush()
-            os.fsync(writer.fileno())
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        try:
+            with os.fdopen(file, "w") as writer:
+                json.dump({"keys": [entry]}, writer, indent=2)
+                writer.flush()
+                os.fsync(writer.fileno())
+            sync_folder(path.parent)
+        except OSError:
+            path.unlink()
+            raise
         return key_id
 
 
-def check_file(path: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder safe on disk: syncing a file does not do that. Raises OSError."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        found = path.stat()
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def read_private(path: Path) -> bytes:
+    """What a key file holds. The file that is checked is the file that is read. Raises KeyRingError."""
+    try:
+        # Without O_NONBLOCK a pipe would block the start; a symbolic link is how secrets are mounted.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(file, "rb") as reader:
+            check_private(path, os.fstat(file))
+            return reader.read()
     except OSError as error:
         raise KeyRingError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def check_private(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise KeyRingError(f"{path} is not a regular file")
     if found.st_mode & 0o077:
@@ -106,7 +134,9 @@ def check_file(path: Path) -> None:
 
 
 def to_key(path: Path, entry: Any) -> Key:
-    key_id, state = str(entry["id"]), entry["state"]
+    key_id, state = entry["id"], entry["state"]
+    if not isinstance(key_id, str) or not KEY_ID.fullmatch(key_id):
+        raise KeyRingError(f"{path}: a key id must be 1 to 40 characters of A-Z a-z 0-9 . _ -")
     try:
         material = base64.b64decode(entry["key"], validate=True)
     except (binascii.Error, ValueError):
@@ -116,5 +146,5 @@ def to_key(path: Path, entry: Any) -> Key:
     if len(set(material)) == 1:
         raise KeyRingError(f"{path}: key {key_id!r} is one byte repeated")
     if state not in (ACTIVE, DECRYPT_ONLY):
-        raise KeyRingError(f"{path}: key {key_id!r} has the unknown state {state!r}")
+        raise KeyRingError(f"{path}: key {key_id!r} has an unknown state; it is {ACTIVE!r} or {DECRYPT_ONLY!r}")
     return Key(key_id, material)

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from server.accounts.flow import AuthorizationRequest, Endpoints, Phase
-from server.accounts.grants import ClaimedGrant, NewGrant, Refreshed, TokenSet
+from server.accounts.grants import ClaimedGrant, NewGrant, Refreshed, TokenSet, to_refreshed
 from server.accounts.model import Account, Identity, Secret
 from server.storage.store import Store
 
@@ -89,4 +89,4 @@ async def claim(store: Store, *, owner: str = "me", limit: int = 10, platform: s
 
 
 def refreshed(claimed: ClaimedGrant, fresh: TokenSet, due_time: datetime) -> Refreshed:
-    return Refreshed(claimed.id, claimed.platform, claimed.generation, fresh, due_time)
+    return to_refreshed(claimed, fresh, due_time)

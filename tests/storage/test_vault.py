@@ -1,29 +1,16 @@
-"""The vault and the key ring: what is sealed opens only where it was sealed."""
+"""The vault: what is sealed opens only where it was sealed."""
 
-import base64
-import json
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.storage.keyring import KeyRing, KeyRingError
 from server.storage.vault import SealBroken, Vault, key_id_of
+from tests.storage.test_keyring import two_rings
 
 CONTEXT = ("grants", "token_set", "grant-1", "profile", "twitter", 7)
 quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def two_keys(folder: Path) -> tuple[KeyRing, KeyRing]:
-    """A ring, and the same ring after a second key became the active one."""
-    KeyRing.create(folder / "one.json")
-    ring = json.loads((folder / "one.json").read_text())
-    ring["keys"][0]["state"] = "decrypt_only"
-    ring["keys"].append({"id": "k2", "state": "active", "key": base64.b64encode(bytes(range(32))).decode()})
-    (folder / "two.json").write_text(json.dumps(ring))
-    (folder / "two.json").chmod(0o600)
-    return KeyRing.load(folder / "one.json"), KeyRing.load(folder / "two.json")
 
 
 @quick
@@ -75,7 +62,7 @@ def test_two_seals_of_one_value_have_nothing_in_common(vault: Vault) -> None:
 
 
 def test_a_rewrap_changes_the_key_and_never_the_value_within(tmp_path: Path) -> None:
-    old, new = two_keys(tmp_path)
+    old, new = two_rings(tmp_path)
     sealed = Vault(old).seal(b"token", CONTEXT)
     rewrapped = Vault(new).rewrap(sealed, CONTEXT)
     assert (key_id_of(sealed), key_id_of(rewrapped)) == (old.active.id, "k2")
@@ -86,62 +73,27 @@ def test_a_rewrap_changes_the_key_and_never_the_value_within(tmp_path: Path) -> 
         Vault(old).open(rewrapped, CONTEXT)
 
 
-# --- the key file
+def test_a_rewrap_needs_no_look_at_the_value(tmp_path: Path) -> None:
+    old, new = two_rings(tmp_path)
+    sealed = bytearray(Vault(old).seal(b"token", CONTEXT))
+    sealed[-1] ^= 1
+    rewrapped = Vault(new).rewrap(bytes(sealed), CONTEXT)
+    assert key_id_of(rewrapped) == "k2"
+    with pytest.raises(SealBroken):
+        Vault(new).open(rewrapped, CONTEXT)
 
 
-def test_a_new_key_file_is_private_and_never_written_over(tmp_path: Path) -> None:
-    path = tmp_path / "keys.json"
-    key_id = KeyRing.create(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert KeyRing.load(path).active.id == key_id
-    before = path.read_bytes()
-    with pytest.raises(KeyRingError, match="never overwritten"):
-        KeyRing.create(path)
-    assert path.read_bytes() == before
+def test_a_value_is_not_rewrapped_for_another_place(tmp_path: Path) -> None:
+    old, new = two_rings(tmp_path)
+    with pytest.raises(SealBroken):
+        Vault(new).rewrap(Vault(old).seal(b"token", CONTEXT), (*CONTEXT[:-1], 8))
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])
-def test_a_key_file_that_others_can_touch_is_refused(tmp_path: Path, mode: int) -> None:
-    KeyRing.create(tmp_path / "keys.json")
-    (tmp_path / "keys.json").chmod(mode)
-    with pytest.raises(KeyRingError, match="chmod 600"):
-        KeyRing.load(tmp_path / "keys.json")
-
-
-SOUND = {"id": "k1", "state": "active", "key": base64.b64encode(bytes(range(32))).decode()}
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "not a key file"),
-        ("[]", "not a key file"),
-        ('{"keys": []}', "exactly one active key; it holds 0"),
-        (json.dumps({"keys": [SOUND, {**SOUND, "id": "k2"}]}), "exactly one active key; it holds 2"),
-        (json.dumps({"keys": [SOUND, {**SOUND, "state": "decrypt_only"}]}), "a key id twice"),
-        (json.dumps({"keys": [{**SOUND, "key": "AAAA"}]}), "'k1' has 3 bytes, not 32"),
-        (json.dumps({"keys": [{**SOUND, "key": base64.b64encode(bytes(32)).decode()}]}), "'k1' is one byte repeated"),
-        (json.dumps({"keys": [{**SOUND, "key": "not base64!"}]}), "'k1' is not base64"),
-        (json.dumps({"keys": [{**SOUND, "state": "lost"}]}), "unknown state"),
-    ],
-    ids=lambda value: value[:30],
-)
-def test_an_unsound_key_file_is_refused_without_showing_a_key(tmp_path: Path, text: str, told: str) -> None:
-    path = tmp_path / "keys.json"
-    path.write_text(text)
-    path.chmod(0o600)
-    with pytest.raises(KeyRingError) as caught:
-        KeyRing.load(path)
-    assert told in str(caught.value)
-    assert SOUND["key"] not in str(caught.value)
-
-
-def test_a_missing_key_file_is_told_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(KeyRingError, match=r"keys\.json cannot be read"):
-        KeyRing.load(tmp_path / "keys.json")
-
-
-def test_a_check_value_tells_keys_apart_and_is_always_the_same(tmp_path: Path) -> None:
-    old, new = two_keys(tmp_path)
-    assert old.check_value(old.active.id) == new.check_value(old.active.id) != new.check_value("k2")
-    assert old.active.material[:8] not in old.check_value(old.active.id)
+def test_the_text_of_a_broken_seal_tells_nothing(vault: Vault) -> None:
+    sealed = vault.seal(b"token", CONTEXT)
+    texts = set()
+    for broken in (b"", sealed[:-1], b"\x02" + sealed[1:], bytes((1, 2)) + b"k9" + bytes(200)):
+        with pytest.raises(SealBroken) as caught:
+            vault.open(broken, CONTEXT)
+        texts.add((str(caught.value), caught.value.__cause__))
+    assert texts == {("a sealed value does not open", None)}
