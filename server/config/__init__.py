@@ -1,0 +1,12 @@
+"""Settings: a TOML file plus environment variables `ACCOUNTS_SECTION__KEY`, which win; all problems are named at once.
+
+The keys are a contract; config.example.toml explains them. It may import `server.accounts`, pydantic, pydantic-settings
+and the standard library.
+"""
+
+from server.config.reader import ConfigError, load
+from server.config.settings import SANDBOX_IDENTITY_INTERVAL, Settings
+from server.config.text import to_text
+from server.config.values import split_address
+
+__all__ = ["SANDBOX_IDENTITY_INTERVAL", "ConfigError", "Settings", "load", "split_address", "to_text"]

@@ -1,0 +1,125 @@
+"""What the settings must be to each other and to the machine they are read on."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import ValidationError
+
+from server.config.settings import CallerSettings, Database, Platform, Refresh, Section, Server
+from server.config.values import is_loopback, is_safe, split_address, split_url
+
+S = TypeVar("S", bound=Section)
+
+
+def sound(kind: type[S], data: Any) -> S | None:
+    """A section, if it is right by itself; what is wrong with it is told elsewhere."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError:
+        return None
+
+
+def sound_each(kind: type[S], data: Any) -> dict[str, S]:
+    found = {name: sound(kind, each) for name, each in data.items()} if isinstance(data, dict) else {}
+    return {name: section for name, section in found.items() if section is not None}
+
+
+def check(data: dict[str, Any], folder: Path, known_platforms: tuple[str, ...]) -> Iterator[str]:
+    """What the settings must be to each other and to the machine, as far as each section is right by itself."""
+    server = sound(Server, data.get("server"))
+    public = split_url(server.public_url) if server is not None else None
+    if server is not None:
+        yield from check_server(server, public)
+    yield from check_database(sound(Database, data.get("database")), sound(Refresh, data.get("refresh", {})))
+    if not data.get("platforms"):
+        yield "platforms: at least one is needed: [platforms.twitter]"
+    for name, platform in sound_each(Platform, data.get("platforms")).items():
+        if name not in known_platforms:
+            yield f"platforms.{name}: no such platform; known: {', '.join(known_platforms)}"
+        yield from check_secret(f"platforms.{name}", platform, folder)
+        yield from check_endpoints(f"platforms.{name}", platform, local=public is None or is_loopback(public.hostname))
+    if not data.get("callers"):
+        yield "callers: no caller, no start: add [callers.<name>] with api_keys_sha256"
+    owners: dict[str, str] = {}
+    for name, caller in sound_each(CallerSettings, data.get("callers")).items():
+        yield from check_caller(f"callers.{name}", caller, known_platforms)
+        for digest in caller.api_keys_sha256:
+            if owners.setdefault(digest, name) != name:
+                yield f"callers.{name}.api_keys_sha256: callers.{owners[digest]} has the same key"
+
+
+def check_server(server: Server, public: SplitResult | None) -> Iterator[str]:
+    if public is None or server.public_url != f"{public.scheme}://{public.netloc}":
+        yield 'server.public_url: scheme, host and port only, such as "https://accounts.example.com"'
+    elif not is_safe(public):
+        yield "server.public_url: plain http is for loopback only; use https"
+    if not is_loopback(split_address(server.grpc_listen)[0]):
+        yield (
+            "server.grpc_listen: beyond loopback the port needs TLS, which this version does not have; "
+            "listen on loopback, behind a proxy that ends TLS"
+        )
+
+
+def check_database(database: Database | None, refresh: Refresh | None) -> Iterator[str]:
+    if database is None or (database.path is not None and database.path.name):
+        return
+    try:
+        parts = urlsplit(database.url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme != "postgresql" or not parts.path.strip("/"):
+        yield 'database.url: "sqlite:///path/to/accounts.db" or "postgresql://user@host/database"'
+    elif refresh is not None and refresh.journal is None:
+        yield "refresh.journal: required with PostgreSQL: a folder on this machine, for this process alone"
+
+
+def check_secret(key: str, platform: Platform, folder: Path) -> Iterator[str]:
+    if (platform.client_secret_file is None) == (platform.client_secret_env is None):
+        yield f"{key}: give either client_secret_file or client_secret_env"
+    elif platform.client_secret_file is not None:
+        yield from check_secret_file(f"{key}.client_secret_file", folder / platform.client_secret_file)
+    elif not os.environ.get(str(platform.client_secret_env)):
+        # The name is not shown: it may be the secret itself, in the wrong place.
+        yield f"{key}.client_secret_env: the environment variable of that name is not set"
+
+
+def check_endpoints(key: str, platform: Platform, *, local: bool) -> Iterator[str]:
+    for name, url in platform.overrides.items():
+        parts = split_url(url)
+        if parts is None:
+            yield f"{key}.{name}: an absolute https URL"
+        elif parts.scheme == "http" and not (local and is_safe(parts)):
+            yield f"{key}.{name}: plain http is for loopback only, and only while server.public_url is loopback too"
+
+
+def check_secret_file(key: str, path: Path) -> Iterator[str]:
+    try:
+        mode = path.stat().st_mode
+        # Only a regular file is opened: a pipe would block the start.
+        empty = stat.S_ISREG(mode) and not path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"{key}: {path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}"
+        return
+    if not stat.S_ISREG(mode):
+        yield f"{key}: {path} is not a regular file"
+    elif stat.S_IMODE(mode) & 0o077:
+        yield f"{key}: {path} is open to other users; run: chmod 600 {path}"
+    elif empty:
+        yield f"{key}: {path} is empty"
+
+
+def check_caller(key: str, caller: CallerSettings, known_platforms: tuple[str, ...]) -> Iterator[str]:
+    for platform in caller.platforms or ():
+        if platform not in known_platforms:
+            yield f"{key}.platforms: no such platform: {platform}; known: {', '.join(known_platforms)}"
+    for field in ("return_urls", "redirect_uris"):
+        for url in getattr(caller, field):
+            parts = split_url(url)
+            if parts is None or not is_safe(parts):
+                yield f"{key}.{field}: {url!r} must be an absolute https URL (http for loopback) without fragment"

@@ -1,0 +1,172 @@
+"""The settings as typed sections: their keys, defaults and what each must be by itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from server.accounts.callers import Caller, Permission
+from server.accounts.model import Secret
+from server.config.values import Address, AddressOrOff, KeyHash, Span, is_loopback, split_address
+
+PASSWORDS = re.compile(r"(//[^:/?#@]*:)[^/?#]*(?=@)|([?&](?:ssl)?password=)[^&#]*")
+ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "identity_endpoint", "api_base")
+SANDBOX_IDENTITY_INTERVAL = timedelta(minutes=1)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    """Where it listens, and under which address browsers reach it."""
+
+    grpc_listen: Address = "127.0.0.1:50051"
+    http_listen: Address = "127.0.0.1:8080"
+    public_url: str
+    reflection: bool | None = None
+    drain_timeout: Span = timedelta(seconds=30)
+    metrics_listen: AddressOrOff = None
+
+    @property
+    def serves_reflection(self) -> bool:
+        """On by default for loopback only."""
+        on_loopback = is_loopback(split_address(self.grpc_listen)[0])
+        return on_loopback if self.reflection is None else self.reflection
+
+
+class Log(Section):
+    format: Literal["json", "console"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Database(Section):
+    url: str
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None where it is PostgreSQL."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return PASSWORDS.sub(r"\1\2<redacted>", self.url)
+
+
+class Keys(Section):
+    file: Path
+
+
+class Refresh(Section):
+    min_interval: Span = timedelta(seconds=60)
+    lease: Span = timedelta(seconds=60)
+    identity_interval: Span | None = None
+    journal: Path | None = None
+
+
+class Platform(Section):
+    """Our registration at one platform, and the endpoints that differ from its definition."""
+
+    client_id: str = Field(min_length=1)
+    client_secret_file: Path | None = None
+    client_secret_env: str | None = None
+    authorization_endpoint: str | None = None
+    token_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    identity_endpoint: str | None = None
+    api_base: str | None = None
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        found = {name: getattr(self, name) for name in ENDPOINTS}
+        return {name: url for name, url in found.items() if url is not None}
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether it is played on this machine, over plain http."""
+        return any(urlsplit(url).scheme == "http" for url in self.overrides.values())
+
+    def client_secret(self) -> Secret:
+        """Raises OSError, KeyError."""
+        if self.client_secret_env is not None:
+            return Secret(os.environ[self.client_secret_env])
+        assert self.client_secret_file is not None  # noqa: S101 (checked when the settings were read)
+        return Secret(self.client_secret_file.read_text().strip())
+
+
+class CallerSettings(Section):
+    """An internal service: its keys, and what it may do and see."""
+
+    api_keys_sha256: tuple[KeyHash, ...] = Field(min_length=1)
+    permissions: tuple[Permission, ...] = ()
+    profiles: tuple[str, ...] = ("",)
+    platforms: tuple[str, ...] | None = None
+    return_urls: tuple[str, ...] = ()
+    redirect_uris: tuple[str, ...] = ()
+    allow_shim_completion: bool = False
+
+    def to_caller(self, name: str) -> Caller:
+        return Caller(
+            name=name,
+            permissions=frozenset(self.permissions),
+            profiles=self.profiles,
+            platforms=None if self.platforms is None else frozenset(self.platforms),
+            return_urls=frozenset(self.return_urls),
+            redirect_uris=frozenset(self.redirect_uris),
+            allow_shim_completion=self.allow_shim_completion,
+        )
+
+
+class Settings(BaseSettings):
+    """All settings, checked one by one and against each other."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ACCOUNTS_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    server: Server
+    log: Log = Log()
+    database: Database
+    keys: Keys
+    refresh: Refresh = Refresh()
+    platforms: dict[str, Platform] = {}
+    callers: dict[str, CallerSettings] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where refreshed token sets wait that the database did not take; beside the database by default."""
+        if self.refresh.journal is not None:
+            return self.refresh.journal
+        assert self.database.path is not None  # noqa: S101 (checked when the settings were read)
+        return self.database.path.with_name(self.database.path.name + ".journal")
+
+    def callers_by_key(self) -> dict[bytes, Caller]:
+        """Callers by the SHA-256 of each of their API keys."""
+        return {
+            bytes.fromhex(digest): settings.to_caller(name)
+            for name, settings in self.callers.items()
+            for digest in settings.api_keys_sha256
+        }
