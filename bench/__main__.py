@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -61,14 +62,15 @@ def deployment(accounts: int) -> Iterator[Local]:
 
 
 @contextlib.contextmanager
-def bare_server() -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-m", "bench.noop"], stdout=subprocess.PIPE, text=True)
+def process(module: str) -> Iterator[int]:
+    """A server of the bench in a process of its own; its port, which it prints."""
+    server = subprocess.Popen([sys.executable, "-m", module], stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
     finally:
-        process.terminate()
-        process.wait()
+        server.terminate()
+        server.wait()
 
 
 def load(port: int, method: str, key: str, messages: list[bytes], seconds: float) -> Result:
@@ -122,7 +124,7 @@ def told(ratios: list[float]) -> str:
 
 
 def reads(seconds: float) -> list[Row]:
-    with deployment(100_000) as local, bare_server() as port:
+    with deployment(100_000) as local, process("bench.noop") as port:
         local.start_server()
         bare = Target(port, "/bench.Bare/Noop", local.api_key, [b""])
         get = get_account(local, 100_000)
@@ -171,6 +173,28 @@ async def idle_tick(local: Local) -> float:
     return statistics.median(times)
 
 
+def refresh(_: float) -> list[Row]:
+    ratios, rates = [], []
+    with process("bench.token_endpoint") as port, deployment(0) as local:
+        text = local.config_file.read_text()
+        endpoint = f'token_endpoint = "http://127.0.0.1:{port}/token"'
+        local.config_file.write_text(re.sub('token_endpoint = ".*"', endpoint, text))
+        for _turn in range(3):
+            bare = measured("bench.refresh", "bare", str(port))
+            rates.append(measured("bench.refresh", "ours", str(local.config_file)))
+            ratios.append(rates[-1] / bare)
+    return [
+        Row("refreshes/s, the whole path on SQLite", f"{statistics.median(rates):,.0f}", "", None),
+        Row("refreshes / bare oauthlib + aiohttp", told(ratios), "", None),
+    ]
+
+
+def measured(module: str, *words: str) -> float:
+    """Runs a bench of its own process; the rate that it prints."""
+    done = subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def start() -> list[Row]:
     with deployment(1_000) as local:
         times, memory = [], 0.0
@@ -201,7 +225,7 @@ def resident(pid: int) -> float:
     raise LookupError(pid)
 
 
-PARTS = {"start": lambda seconds: start(), "reads": reads, "size": size}
+PARTS = {"start": lambda seconds: start(), "reads": reads, "size": size, "refresh": refresh}
 
 
 def main() -> None:
