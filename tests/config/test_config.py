@@ -239,8 +239,9 @@ def test_an_unknown_variable_of_ours_is_an_error(folder: Path, monkeypatch: pyte
         load(folder, GOOD)
 
 
-def test_a_secret_file_that_others_can_read_is_refused(folder: Path) -> None:
-    (folder / "secret").chmod(0o644)
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620])
+def test_a_secret_file_that_others_can_touch_is_refused(folder: Path, mode: int) -> None:
+    (folder / "secret").chmod(mode)
     with pytest.raises(config.ConfigError, match="chmod 600"):
         load(folder, GOOD)
 

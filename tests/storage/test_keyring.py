@@ -152,6 +152,14 @@ def test_a_key_and_its_ring_are_shown_without_their_material(tmp_path: Path) -> 
     assert MATERIAL not in shown and repr(bytes(range(32)))[2:20] not in shown
 
 
+def test_a_check_value_is_that_of_the_key_and_not_only_of_its_id(tmp_path: Path) -> None:
+    other = base64.b64encode(bytes(range(1, 33))).decode()
+    values = [
+        KeyRing.load(write(tmp_path, ring_of({**SOUND, "key": key}))).check_value("k1") for key in (MATERIAL, other)
+    ]
+    assert values[0] != values[1]
+
+
 def test_a_check_value_tells_keys_apart_and_is_always_the_same(tmp_path: Path) -> None:
     old, new = two_rings(tmp_path)
     first = old.active.id
