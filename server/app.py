@@ -174,7 +174,7 @@ class App:
         if interval is not None:
             definition = dataclasses.replace(definition, identity_interval=interval)
         if registered.sandboxed:
-            # config.py allows plain http for loopback alone; oauthlib has no finer switch than this one.
+            # The settings allow plain http for loopback alone; oauthlib has no finer switch than this one.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
         registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
         # A lease must outlast the request it covers, whatever the two are set to.

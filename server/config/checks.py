@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ValidationError
 
-from server.config.settings import CallerSettings, Database, Platform, Refresh, Section, Server
+from server.config.settings import ENDPOINTS, CallerSettings, Database, Platform, Refresh, Section, Server
 from server.config.values import is_loopback, is_safe, split_address, split_url
 
 S = TypeVar("S", bound=Section)
@@ -90,12 +90,19 @@ def check_secret(key: str, platform: Platform, folder: Path) -> Iterator[str]:
 
 
 def check_endpoints(key: str, platform: Platform, *, local: bool) -> Iterator[str]:
+    on_this_machine = False
     for name, url in platform.overrides.items():
         parts = split_url(url)
         if parts is None:
             yield f"{key}.{name}: an absolute https URL"
         elif parts.scheme == "http" and not (local and is_safe(parts)):
             yield f"{key}.{name}: plain http is for loopback only, and only while server.public_url is loopback too"
+        elif parts.scheme == "http":
+            on_this_machine = True
+    missing = [name for name in ENDPOINTS if name not in platform.overrides]
+    if on_this_machine and missing:
+        # Half a sandbox would send a pretend code, or a real token, to the other side.
+        yield f"{key}: a platform on this machine needs all its endpoints here; missing: {', '.join(missing)}"
 
 
 def check_secret_file(key: str, path: Path) -> Iterator[str]:

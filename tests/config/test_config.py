@@ -299,6 +299,10 @@ def test_whatever_stands_for_the_grpc_address_is_on_loopback_or_is_refused(folde
 def test_a_sandbox_is_reached_only_by_a_local_configuration(folder: Path) -> None:
     settings = changed("platforms.twitter.token_endpoint", "http://127.0.0.1:8081/2/oauth2/token")
     settings["server"]["public_url"] = "http://127.0.0.1:8080"
+    with pytest.raises(config.ConfigError, match="needs all its endpoints here; missing: authorization_endpoint"):
+        load(folder, settings)
+    for name in ("authorization_endpoint", "revocation_endpoint", "identity_endpoint", "api_base"):
+        settings["platforms"]["twitter"][name] = "http://127.0.0.1:8081/x"
     assert load(folder, settings).platforms["twitter"].sandboxed
 
 
