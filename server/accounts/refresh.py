@@ -201,7 +201,15 @@ class Refresher:
         expire_time = grant.token_set.expire_time
         due_time = max(now, expire_time) if last and expire_time else replay_time(grant.token_set, now)
         retry = Retry(GrantState.UNKNOWN, due_time, spent=spent)
-        await self._store.release(grant, retry, error=error, reply=reply)
+        while True:
+            try:
+                await self._store.release(grant, retry, error=error, reply=reply)
+                return
+            except StoreUnavailable:
+                if not reply:
+                    raise  # the lease ends by itself, to the same effect
+            # An unreadable reply may hold the only live token: nothing gives it up before it is stored.
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
 
     async def _later(self, grant: ClaimedGrant, error: PlatformError) -> str:
         """Nothing was spent: try again later, and leave the platform alone where it refuses us or asks for it.

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -315,6 +316,26 @@ async def test_a_token_set_that_nothing_takes_is_kept_in_memory_until_something_
     await house.refresher.run_once()
     assert tries == 3
     assert (await house.account(account.id)).last_refresh_time is not None
+
+
+async def test_an_unreadable_reply_is_not_given_up_before_it_is_stored(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await due_account(house)
+    monkeypatch.setattr(refresh, "SAVE_AGAIN_SECONDS", 0.0)
+    kept: list[bytes] = []
+    stored = house.store.release
+
+    async def away_twice(*arguments: Any, reply: bytes, **rest: Any) -> bool:
+        kept.append(reply)
+        if len(kept) < 3:
+            raise StoreUnavailable("away")
+        return await stored(*arguments, reply=reply, **rest)
+
+    monkeypatch.setattr(house.store, "release", away_twice)
+    house.platform.answer_next("refresh", OutcomeUnknown("html", reply=b"<html>at-canary"))
+    await house.refresher.run_once()
+    assert kept == [b"<html>at-canary"] * 3
 
 
 async def away(*_: object, **__: object) -> None:
