@@ -30,15 +30,24 @@ def main(
     access_token_seconds: int,
 ) -> None:
     """A pretend X for development and tests. It serves loopback only, and every page says that it is a sandbox."""
+    if redirect_uri and client_secret_file is None:
+        raise click.UsageError("--redirect-uri registers an app only together with --client-secret-file")
     ledger = Ledger()
     ledger.settings.access_token_seconds = access_token_seconds
     if client_secret_file is not None:
         ledger.apps[client_id] = App(client_id, client_secret_file.read_text().strip(), list(redirect_uri))
-    host, _, port = listen.rpartition(":")
     try:
-        uvloop.run(serve(host, int(port), ledger))
-    except (NotLoopback, OSError, ValueError) as error:
+        uvloop.run(serve(*address(listen), ledger))
+    except (NotLoopback, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Host and port. Raises click.BadParameter."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise click.BadParameter(f"{listen!r} is not host:port, such as 127.0.0.1:8081", param_hint="--listen")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 async def serve(host: str, port: int, ledger: Ledger) -> None:

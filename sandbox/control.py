@@ -47,6 +47,9 @@ class Control:
     async def add_user(self, username: str, name: str) -> dict[str, Any]:
         return dict(await self._call("POST", "users", {"username": username, "name": name}))
 
+    async def users(self) -> list[dict[str, Any]]:
+        return list(await self._call("GET", "users"))
+
     async def rename(self, user: str, username: str) -> None:
         """`user` is an id or a username."""
         await self._call("PATCH", f"users/{user}", {"username": username})
@@ -74,6 +77,9 @@ class Control:
 
     async def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
         return [each for each in await self._call("GET", "requests") if endpoint in (None, each["endpoint"])]
+
+    async def clear_requests(self) -> None:
+        await self._call("DELETE", "requests")
 
     async def reset(self) -> None:
         await self._call("POST", "reset")

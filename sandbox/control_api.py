@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from aiohttp import web
 
-from sandbox.faults import KINDS, PLACES, Fault, Faults
-from sandbox.ledger import App, Ledger, User
+from sandbox.faults import Fault, Faults
+from sandbox.ledger import App, Ledger, Settings, User
+
+CHANGEABLE = ("username", "name", "avatar")
+"""What may be said of a user; the id is the platform's."""
 
 
 class ControlApi:
@@ -36,12 +40,15 @@ class ControlApi:
         ]
 
     async def add_client(self, request: web.Request) -> web.Response:
-        app = App(**checked(await request.json(), App))
+        app = App(**like(App, await request.json()))
         self._ledger.apps[app.client_id] = app
         return web.json_response({"client_id": app.client_id})
 
     async def change_settings(self, request: web.Request) -> web.Response:
-        for name, value in checked(await request.json(), type(self._ledger.settings)).items():
+        settings = only(await request.json(), {field.name for field in fields(Settings)})
+        if settings.get("replay", "strict") not in ("strict", "grace"):
+            raise web.HTTPBadRequest(text="replay: strict or grace")
+        for name, value in settings.items():
             setattr(self._ledger.settings, name, value)
         return web.json_response(asdict(self._ledger.settings))
 
@@ -49,27 +56,29 @@ class ControlApi:
         return web.json_response([asdict(user) for user in self._ledger.users.values()])
 
     async def add_user(self, request: web.Request) -> web.Response:
-        return web.json_response(asdict(self._ledger.add_user(**await request.json())))
+        facts = only(await request.json(), CHANGEABLE, needed=("username", "name"))
+        if self._ledger.user_named(facts["username"]):
+            raise web.HTTPConflict(text=f"there is a user {facts['username']} already")
+        return web.json_response(asdict(self._ledger.add_user(**facts)))
 
     async def rename(self, request: web.Request) -> web.Response:
         user = self._user(request)
-        for name, value in checked(await request.json(), User).items():
+        for name, value in only(await request.json(), CHANGEABLE).items():
             setattr(user, name, value)
         return web.json_response(asdict(user))
 
     async def revoke_user(self, request: web.Request) -> web.Response:
         """What the user does in the platform's settings: every grant of the user ends."""
-        mine = [
-            grant for grant in self._ledger.grants.values() if grant.user_id == self._user(request).id and grant.alive
-        ]
+        user = self._user(request)
+        mine = [grant for grant in self._ledger.grants.values() if grant.user_id == user.id and grant.alive]
         for grant in mine:
             self._ledger.kill(grant)
         return web.json_response({"revoked": len(mine)})
 
     async def add_fault(self, request: web.Request) -> web.Response:
-        fault = Fault(**checked(await request.json(), Fault))
-        if fault.fault not in KINDS or fault.at not in PLACES:
-            raise web.HTTPBadRequest(text=f"known faults: {', '.join(sorted(KINDS))}; at: {', '.join(sorted(PLACES))}")
+        fault = Fault(**like(Fault, await request.json()))
+        if objection := fault.objection():
+            raise web.HTTPBadRequest(text=objection)
         self._faults.line.append(fault)
         return web.json_response({"in_line": len(self._faults.line)})
 
@@ -111,10 +120,14 @@ class ControlApi:
         return user
 
 
-def checked(body: Any, kind: type) -> dict[str, Any]:
-    """The body, if it has only fields that `kind` has."""
-    known = {field.name for field in fields(kind)}
-    unknown = set(body) - known
-    if unknown:
-        raise web.HTTPBadRequest(text=f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
-    return dict(body)
+def like(kind: type, body: Any) -> dict[str, Any]:
+    """The body, if it has what a `kind` is made of. Raises HTTPBadRequest."""
+    needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+    return only(body, [each.name for each in fields(kind)], needed)
+
+
+def only(body: Any, known: Iterable[str], needed: Iterable[str] = ()) -> dict[str, Any]:
+    """The body, if it is an object with only known members and all that are needed. Raises HTTPBadRequest."""
+    if not isinstance(body, dict) or not set(needed) <= set(body) <= set(known):
+        raise web.HTTPBadRequest(text=f"known: {', '.join(sorted(known))}; needed: {', '.join(sorted(needed)) or '-'}")
+    return body

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -27,11 +28,16 @@ KINDS = frozenset(
     }
 )  # fmt: skip
 PLACES = frozenset({"token", "revoke", "identity", "authorize"})
+ONLY_AT = {
+    "iss": "authorize", "wrong_id": "identity", "no_refresh_token": "token", "empty_refresh_token": "token",
+    "expires_in": "token", "fewer_scopes": "token",
+}  # fmt: skip
 
 
 @dataclass
 class Fault:
-    """One fault in line. `at` is token, revoke, identity or authorize; `only` is refresh or code; -1 times: forever."""
+    """One fault in line. `only` is refresh or code, for the token endpoint; -1 times: forever; `seconds` is how long
+    it hangs; `value` is the JSON value of expires_in (null: absent), the list of fewer_scopes, the issuer of iss."""
 
     at: str
     fault: str
@@ -39,9 +45,19 @@ class Fault:
     only: str | None = None
     seconds: float = 3600.0
     status: int = 503
-    retry_after: str | None = None
+    retry_after: str | int | None = None
     location: str = ""
     value: Any = None
+
+    def objection(self) -> str | None:
+        """Why it cannot be: a fault that would never show itself makes a test that proves nothing."""
+        if self.fault not in KINDS or self.at not in PLACES:
+            return f"known faults: {', '.join(sorted(KINDS))}; at: {', '.join(sorted(PLACES))}"
+        if ONLY_AT.get(self.fault, self.at) != self.at:
+            return f"{self.fault} is only at {ONLY_AT[self.fault]}"
+        if self.only not in (None, "refresh", "code") or (self.only and self.at != "token"):
+            return "only: refresh or code, at the token endpoint"
+        return None
 
 
 @dataclass
@@ -106,8 +122,8 @@ class Faults:
         if kind.endswith("_after"):
             await act()
         if kind.startswith("drop"):
-            assert request.transport is not None
-            request.transport.abort()
+            if request.transport is not None:
+                request.transport.abort()
             return web.Response()
         if kind.startswith("status"):
             return web.Response(status=fault.status, text="the sandbox has a bad hour", headers=retry_header(fault))
@@ -124,7 +140,7 @@ class Faults:
 
 
 def retry_header(fault: Fault) -> dict[str, str]:
-    return {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+    return {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
 
 
 async def stream(request: web.Request, *, slow: bool) -> web.StreamResponse:
@@ -139,9 +155,10 @@ async def stream(request: web.Request, *, slow: bool) -> web.StreamResponse:
 
 
 def altered(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
-    """A good JSON answer with one thing wrong."""
-    assert isinstance(response, web.Response) and response.body
-    if response.status != 200:
+    """A good answer with one thing wrong; an answer that is not good is left as it is."""
+    if fault.fault == "iss" and "Location" in response.headers:  # RFC 9207
+        response.headers["Location"] += "&" + urlencode({"iss": fault.value})
+    if response.status != 200 or not isinstance(response, web.Response):
         return response
     body = json.loads(bytes(response.body))  # type: ignore[arg-type]
     if fault.fault == "no_refresh_token":
@@ -155,5 +172,6 @@ def altered(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
     elif fault.fault == "fewer_scopes":
         body["scope"] = " ".join(fault.value)
     elif fault.fault == "wrong_id":
-        body["data"]["id"] = "999"
+        who = body.get("data", body)
+        who["id" if "id" in who else "sub"] = "999"
     return web.json_response(body, status=response.status)

@@ -151,6 +151,8 @@ class Ledger:
         grant.access_token_expires = time.time() + token["expires_in"]
         self._by_access[token["access_token"]] = grant
         if "refresh_token" in token:
+            if grant.refresh_token:  # within the grace this is not the one that was presented: it is superseded
+                grant.spent.setdefault(grant.refresh_token, time.time())
             grant.refresh_token = token["refresh_token"]
             self._by_refresh[token["refresh_token"]] = grant
         self.grants[grant.id] = grant

@@ -11,7 +11,7 @@ from authlib.oauth2.rfc6749.errors import InvalidClientError
 
 from sandbox.ledger import App, Code, Ledger, marked
 from sandbox.oauth_server import Answer, Request, XCodeGrant, XRevocation, XServer
-from sandbox.x import X
+from sandbox.x import X, bearer
 
 SIXTY_DAYS = 60 * 24 * 3600
 
@@ -57,6 +57,8 @@ class LinkedInServer(XServer):
 class LinkedIn(X):
     """X's endpoints at LinkedIn's paths, with its words."""
 
+    name = "LinkedIn"
+
     def make_server(self, ledger: Ledger) -> XServer:
         return LinkedInServer(ledger)
 
@@ -76,7 +78,7 @@ class LinkedIn(X):
         return urlunsplit(parts._replace(query=urlencode(query)))
 
     def who(self, request: web.Request) -> web.Response:
-        grant = self._ledger.live_access(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        grant = self._ledger.live_access(bearer(request))
         if grant is None:
             body = {"status": 401, "serviceErrorCode": 65601, "code": "REVOKED_ACCESS_TOKEN", "message": "revoked"}
             return web.json_response(body, status=401)

@@ -53,11 +53,14 @@ class Request(OAuth2Request):  # type: ignore[misc]
 
 
 class XChallenge(CodeChallenge):  # type: ignore[misc]
-    """PKCE for all apps, confidential ones too."""
+    """PKCE with S256 for all apps, confidential ones too. Left out, the method would be `plain` (RFC 7636 4.3)."""
 
     def validate_code_challenge(self, grant: Any, redirect_uri: str | None) -> None:
-        if not grant.request.payload.data.get("code_challenge"):
+        data = grant.request.payload.data
+        if not data.get("code_challenge"):
             raise InvalidRequestError("Missing 'code_challenge'")
+        if data.get("code_challenge_method") != "S256":
+            raise InvalidRequestError("The 'code_challenge_method' must be S256")
         super().validate_code_challenge(grant, redirect_uri)
 
 

@@ -39,16 +39,24 @@ def make_app(ledger: Ledger) -> web.Application:
     return app
 
 
+def is_loopback(host: str) -> bool:
+    """A name other than localhost is none: where it leads is for a resolver to say."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @contextlib.asynccontextmanager
 async def running(host: str = "127.0.0.1", port: int = 0, ledger: Ledger | None = None) -> AsyncIterator[Sandbox]:
     """Serves until the block ends. Raises NotLoopback, OSError."""
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+    if not is_loopback(host):
         raise NotLoopback(f"{host} is not a loopback address; the sandbox serves this machine only")
     sandbox = Sandbox(ledger or Ledger())
     runner = web.AppRunner(make_app(sandbox.ledger), access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
-    sandbox.url = f"http://{host}:{runner.addresses[0][1]}"
+    sandbox.url = f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
     try:
         yield sandbox
     finally:

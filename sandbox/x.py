@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
-from urllib.parse import urlencode
 
 from aiohttp import web
 from authlib.oauth2.rfc6749 import OAuth2Error
 
 from sandbox import pages
 from sandbox.faults import Faults
-from sandbox.ledger import Grant, Ledger
+from sandbox.ledger import Grant, Ledger, User
 from sandbox.oauth_server import Answer, Request, XServer
 
 PROBLEM = "https://api.twitter.com/2/problems"
@@ -20,6 +19,8 @@ PROBLEM = "https://api.twitter.com/2/problems"
 
 class X:
     """The four endpoints over a ledger. `log` records each request that reached one of them."""
+
+    name = "X"
 
     def __init__(self, ledger: Ledger, faults: Faults, log: list[dict[str, Any]]) -> None:
         self._ledger = ledger
@@ -44,40 +45,56 @@ class X:
     async def ask(self, request: web.Request) -> web.Response:
         """The sign-in page, or with a username the consent page."""
         oauth_request = await to_oauth(request)
+        noted = self._note("authorize", "asked")
         try:
             grant = self._server.get_consent_grant(oauth_request)
         except OAuth2Error as error:
-            return html(pages.refused(f"{error.error}: {error.description or ''}"), 400)
+            return self.refused(error, noted)
         username = request.query.get("username")
         if not username:
-            query = {name: value for name, value in request.query.items() if name != "username"}
-            return html(pages.sign_in(query, [user.username for user in self._ledger.users.values()]))
+            users = [(user.username, user.name) for user in self._ledger.users.values()]
+            return html(pages.sign_in(self.name, request.query, users))
         scopes = (oauth_request.payload.scope or "").split()
-        return html(pages.consent(username, grant.client.client_id, scopes))
+        return html(pages.consent(self.name, username, grant.client.client_id, scopes))
 
-    async def decide(self, request: web.Request) -> web.Response:
+    async def decide(self, request: web.Request) -> web.StreamResponse:
         """Allow or deny, for persons and programs: a form with username, decision and, if need be, grant_scope."""
         oauth_request = await to_oauth(request)
+        username = oauth_request.form.get("username", "")
+        fault = self._faults.take("authorize")
+        noted = self._note("authorize", "received", username=username, fault=fault and fault.fault)
+
+        async def act() -> web.Response:
+            return self.decided(oauth_request, self.user(username), noted)
+
+        return await self._faults.carry_out(fault, request, act)
+
+    def user(self, username: str) -> User | None:
+        """The user of that name; a new name is a new user."""
+        known = self._ledger.user_named(username)
+        return known or (self._ledger.add_user(username, username.capitalize()) if username else None)
+
+    def decided(self, oauth_request: Request, user: User | None, noted: dict[str, Any]) -> web.Response:
         form = oauth_request.form
-        user = self._ledger.user_named(form.get("username", ""))
-        if user is None and form.get("username"):
-            user = self._ledger.add_user(form["username"], form["username"].capitalize())
         if "grant_scope" in form:
             oauth_request.payload.data["scope"] = form["grant_scope"]
         try:
             grant = self._server.get_consent_grant(oauth_request, user)
         except OAuth2Error as error:
-            return html(pages.refused(f"{error.error}: {error.description or ''}"), 400)
+            return self.refused(error, noted)
         allowed = user if form.get("decision") == "allow" else None
         oauth_request.user = allowed
-        status, _, headers = self._server.create_authorization_response(oauth_request, allowed, grant=grant)
-        location = dict(headers).get("Location", "")
-        location = location if allowed else self.denied(location)
-        fault = self._faults.take("authorize")
-        if fault is not None and fault.fault == "iss":
-            location += "&" + urlencode({"iss": fault.value})
-        self._note("authorize", "allowed" if allowed else "denied", username=form.get("username"))
-        return web.Response(status=303 if location else status, headers={"Location": location, **pages.HEADERS})
+        _, _, headers = self._server.create_authorization_response(oauth_request, allowed, grant=grant)
+        location = dict(headers)["Location"]
+        noted["outcome"] = "allowed" if allowed else "denied"
+        return web.Response(
+            status=303, headers={"Location": location if allowed else self.denied(location), **pages.HEADERS}
+        )
+
+    def refused(self, error: OAuth2Error, noted: dict[str, Any]) -> web.Response:
+        """A page, and never a redirect: the request itself is not to be trusted (RFC 6749 section 4.1.2.1)."""
+        noted["outcome"] = f"refused: {error.error}"
+        return html(pages.refused(self.name, ": ".join(filter(None, (error.error, error.description)))), 400)
 
     def denied(self, location: str) -> str:
         """Where a user who said no is sent; Authlib says `access_denied`, as X does."""
@@ -106,7 +123,10 @@ class X:
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         oauth_request = await to_oauth(request)
         fault = self._faults.take("revoke")
-        noted = self._note("revoke", "received", sent=oauth_request.form.get("token"), fault=fault and fault.fault)
+        sent = oauth_request.form.get("token")
+        noted = self._note("revoke", "received", sent=sent, fault=fault and fault.fault)
+        grant = self._ledger.known(sent or "")
+        noted["grant_id"] = grant and grant.id
 
         async def act() -> web.Response:
             answer = self._server.create_endpoint_response("revocation", oauth_request)
@@ -117,7 +137,8 @@ class X:
 
     async def me(self, request: web.Request) -> web.StreamResponse:
         fault = self._faults.take("identity")
-        noted = self._note("identity", "received", fault=fault and fault.fault)
+        grant = self._ledger.known(bearer(request))
+        noted = self._note("identity", "received", fault=fault and fault.fault, grant_id=grant and grant.id)
 
         async def act() -> web.Response:
             response = self.who(request)
@@ -127,8 +148,7 @@ class X:
         return await self._faults.carry_out(fault, request, act)
 
     def who(self, request: web.Request) -> web.Response:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        grant = self._ledger.live_access(token) if scheme.lower() == "bearer" else None
+        grant = self._ledger.live_access(bearer(request))
         if grant is None:
             return problem(401, "Unauthorized", "about:blank")
         if not {"users.read", "tweet.read"} <= set(grant.scope.split()):
@@ -146,6 +166,12 @@ class X:
         noted = {"time": time.time(), "endpoint": endpoint, "outcome": outcome, **facts}
         self._log.append(noted)
         return noted
+
+
+def bearer(request: web.Request) -> str:
+    """RFC 6750 section 2.1; empty where there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 async def to_oauth(request: web.Request) -> Request:

@@ -212,7 +212,7 @@ async def test_metrics_have_a_port_of_their_own_and_no_ids(deployment: Local) ->
 
 
 async def test_an_unknown_key_is_unauthenticated(deployment: Local) -> None:
-    async with AsyncAccounts(deployment.target, "not a key") as stranger:
+    async with AsyncAccounts(deployment.target, "not-a-key") as stranger:
         with pytest.raises(AccountsError) as caught:
             await stranger.get("01930000-0000-7000-8000-000000000000")
     assert caught.value.reason == "CALLER_UNKNOWN"
