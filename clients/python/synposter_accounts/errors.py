@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -14,7 +15,12 @@ DOMAIN: Final = "accounts.synposter"
 
 
 class AccountsError(Exception):
-    """A call failed. `reason` is a name of ErrorReason without its prefix; empty where the service gave none."""
+    """A call failed: decide by class or `reason`, never by text.
+
+    `reason` is a name of ErrorReason without its prefix, empty where the service gave none; `code` the gRPC status;
+    `metadata` the facts that the proto names for the reason; `field_violations` problems by field; `retry_after` when
+    to try again, where the service says so.
+    """
 
     reason = ""
 
@@ -22,7 +28,7 @@ class AccountsError(Exception):
         self,
         text: str,
         *,
-        code: grpc.StatusCode,
+        code: grpc.StatusCode = grpc.StatusCode.UNKNOWN,  # pickle makes an exception from its text, then sets the rest
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         field_violations: Mapping[str, str] | None = None,
@@ -135,48 +141,20 @@ class InternalFault(AccountsError):
     reason = "INTERNAL"
 
 
-BY_REASON: Final = {kind.reason: kind for kind in AccountsError.__subclasses__() if kind.reason}
-WITHOUT_REASON: Final = {
+BY_REASON: Final[dict[str, type[AccountsError]]] = {
+    kind.reason: kind for kind in AccountsError.__subclasses__() if kind.reason
+}
+WITHOUT_REASON: Final[dict[grpc.StatusCode, type[AccountsError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnreachable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
-
-__all__ = [
-    "AccountExpired",
-    "AccountNotFound",
-    "AccountRevoked",
-    "AccountsError",
-    "CallerNotPermitted",
-    "CallerUnknown",
-    "CodeRefused",
-    "ConnectExpired",
-    "ConnectFailed",
-    "ConnectMismatch",
-    "ConnectNotFound",
-    "DeadlineExceeded",
-    "IdentityUnavailable",
-    "InternalFault",
-    "InvalidField",
-    "MissingScope",
-    "OutcomeUnknown",
-    "PlatformPaused",
-    "PlatformUnavailable",
-    "RateLimited",
-    "ServiceUnreachable",
-    "StoreUnavailable",
-    "UnknownPlatform",
-    "UserDenied",
-    "WrongPlatformUser",
-]
 
 
 def from_rpc(error: Any) -> AccountsError:
     """The typed error of a failed call; a reason of a newer service gives the base class."""
     code = error.code()
-    text = error.details() or code.name
-    status = rpc_status.from_call(error)
     info, violations, retry_after = error_details_pb2.ErrorInfo(), {}, None
-    for detail in status.details if status is not None else ():
+    for detail in details_of(error):
         bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(bad):
             violations = {each.field: each.description for each in bad.field_violations}
@@ -185,12 +163,24 @@ def from_rpc(error: Any) -> AccountsError:
         else:
             detail.Unpack(info)
     reason = info.reason if info.domain == DOMAIN else ""
-    kind = BY_REASON.get(reason) or ((not reason and WITHOUT_REASON.get(code)) or AccountsError)
-    return kind(
-        text,
+    return kind_of(reason, code)(
+        error.details() or code.name,
         code=code,
         reason=reason,
-        metadata=info.metadata,
+        metadata=info.metadata if reason else None,
         field_violations=violations,
         retry_after=retry_after,
     )
+
+
+def kind_of(reason: str, code: grpc.StatusCode) -> type[AccountsError]:
+    return BY_REASON.get(reason, AccountsError) if reason else WITHOUT_REASON.get(code, AccountsError)
+
+
+def details_of(error: Any) -> Iterable[Any]:
+    """The details of a status; none where something on the way has garbled them or put in a status of its own."""
+    try:
+        status = rpc_status.from_call(error)
+    except (ValueError, DecodeError):
+        return ()
+    return status.details if status is not None else ()

@@ -99,7 +99,11 @@ E = TypeVar("E", bound=IntEnum)
 
 
 def known(kind: type[E], number: int) -> E:
-    return kind(number) if number in kind._value2member_map_ else kind(0)
+    """The member of that number; UNSPECIFIED for one of a newer service."""
+    try:
+        return kind(number)
+    except ValueError:
+        return kind(0)
 
 
 def time_of(message: ConnectedAccount | pb.BeginConnectResponse, field: str) -> datetime | None:

@@ -1,46 +1,12 @@
-"""Building requests and channels: what both clients share."""
+"""Building requests: pure functions that both clients share."""
 
 from __future__ import annotations
 
-import ipaddress
-import json
 from collections.abc import Iterable
-from typing import Final
 
 from synposter.accounts.v1 import account_service_pb2 as pb
 
 from synposter_accounts.model import AccountStatus, AuthorizationResponse
-
-SERVICE: Final = "synposter.accounts.v1.AccountService"
-
-READS_ARE_RETRIED: Final = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": SERVICE, "method": name} for name in ("GetAccount", "ListAccounts")],
-                "retryPolicy": {
-                    "maxAttempts": 3,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
-)
-OPTIONS: Final = (("grpc.service_config", READS_ARE_RETRIED), ("grpc.enable_retries", 1))
-
-
-def check_in_clear(target: str) -> None:
-    """Raises ValueError unless `target` is on this machine: a key in clear goes nowhere else."""
-    host = target.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = target.startswith("unix:")
-    if not loopback:
-        raise ValueError(f"{target} is not on this machine: pass credentials, or the API key would travel in clear")
 
 
 def begin(

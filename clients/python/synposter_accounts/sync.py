@@ -10,7 +10,7 @@ import grpc
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.account_service_pb2_grpc import AccountServiceStub
 
-from synposter_accounts import requests
+from synposter_accounts import connection, requests
 from synposter_accounts.errors import from_rpc
 from synposter_accounts.model import (
     Account,
@@ -25,21 +25,23 @@ from synposter_accounts.model import (
 
 
 class Accounts:
-    """Connected Accounts at `target`, as the caller whose API key is given. Every call may take `timeout` seconds.
+    """Connected Accounts at `target`, as the caller whose API key is given. Every call may take `timeout` seconds,
+    its retries included; a list makes one call a page.
 
-    All methods raise AccountsError. Raises ValueError for a target beyond this machine without credentials.
+    All methods raise AccountsError. Raises ValueError for a target beyond this machine without credentials, and for a
+    key that is not visible ASCII.
     """
 
     def __init__(
         self, target: str, api_key: str, *, timeout: float = 10.0, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
+        self._metadata = connection.bearer(api_key)
         if credentials is None:
-            requests.check_in_clear(target)
-            self._channel = grpc.insecure_channel(target, options=requests.OPTIONS)
+            connection.check_in_clear(target)
+            self._channel = grpc.insecure_channel(target, options=connection.OPTIONS_IN_CLEAR)
         else:
-            self._channel = grpc.secure_channel(target, credentials, options=requests.OPTIONS)
+            self._channel = grpc.secure_channel(target, credentials, options=connection.OPTIONS)
         self._stub = AccountServiceStub(self._channel)
-        self._metadata = (("authorization", f"Bearer {api_key}"),)
         self._timeout = timeout
 
     def begin_connect(
@@ -52,6 +54,10 @@ class Accounts:
         redirect_uri: str | None = None,
         account_id: str | None = None,
     ) -> Connect:
+        """Send the user's browser to the URL it returns, within ten minutes. `account_id` reconnects that account.
+
+        Raises InvalidField, UnknownPlatform, AccountNotFound among others.
+        """
         request = requests.begin(profile_id, platform, scopes, return_url, redirect_uri, account_id)
         return to_connect(self._call(self._stub.BeginConnect, request))
 
@@ -62,11 +68,16 @@ class Accounts:
         completion_code: str | None = None,
         authorization_response: AuthorizationResponse | None = None,
     ) -> list[Account]:
-        """Safe to repeat: the same answer comes for ten minutes. Raises ValueError unless one answer is given."""
+        """The accounts that the consent brought or renewed. Safe to repeat: the same answer comes for ten minutes.
+
+        `profile_id` is that of the user who is logged in now. Raises ValueError unless exactly one answer is given;
+        ConnectMismatch, UserDenied, ConnectExpired, CodeRefused among others.
+        """
         request = requests.complete(profile_id, completion_code, authorization_response)
         return [to_account(each) for each in self._call(self._stub.CompleteConnect, request).accounts]
 
     def get(self, account_id: str) -> Account:
+        """Raises AccountNotFound, also for an account that this caller may not see."""
         return to_account(self._call(self._stub.GetAccount, pb.GetAccountRequest(id=account_id)).account)
 
     def list(
@@ -77,7 +88,10 @@ class Accounts:
         statuses: Iterable[AccountStatus] = (),
         page_size: int | None = None,
     ) -> Iterator[Account]:
-        """All accounts, page by page as they are needed, ordered by id."""
+        """All accounts, ordered by id, page by page as they are needed. `statuses` empty: all three.
+
+        `profile_id` may be left out by callers with the permission `list_all` alone.
+        """
         request = requests.listing(profile_id, platform, statuses, page_size)
         while True:
             page = self._call(self._stub.ListAccounts, request)
@@ -87,7 +101,10 @@ class Accounts:
             request.page_token = page.next_page_token
 
     def revoke(self, account_id: str) -> Revoked:
-        """Safe to repeat: the present outcome comes again."""
+        """From its return on the account cannot be used. Safe to repeat: the present outcome comes again.
+
+        Raises AccountNotFound.
+        """
         return to_revoked(self._call(self._stub.Revoke, pb.RevokeRequest(id=account_id)))
 
     def close(self) -> None:

@@ -1,0 +1,53 @@
+"""How both clients reach the service: channel options, the API key's header, and where a key may go in clear."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import Final
+
+SERVICE: Final = "synposter.accounts.v1.AccountService"
+
+# Reads alone: a write whose answer was lost may have been carried out, so the caller decides whether to repeat it.
+READS_ARE_RETRIED: Final = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": SERVICE, "method": name} for name in ("GetAccount", "ListAccounts")],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 3,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+OPTIONS: Final = (("grpc.service_config", READS_ARE_RETRIED), ("grpc.enable_retries", 1))
+# gRPC obeys http_proxy for loopback too, unless no_proxy says otherwise: the key would leave this machine in clear.
+OPTIONS_IN_CLEAR: Final = (*OPTIONS, ("grpc.enable_http_proxy", 0))
+
+
+def check_in_clear(target: str) -> None:
+    """Raises ValueError unless `target` is on this machine: a key in clear goes nowhere else."""
+    host = target.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = target.startswith("unix:")
+    if not loopback:
+        raise ValueError(
+            f"{target} is not a host:port of this machine: pass credentials, or the API key would travel in clear"
+        )
+
+
+def bearer(api_key: str) -> tuple[tuple[str, str], ...]:
+    """The metadata that names the caller (RFC 6750 section 2.1).
+
+    Raises ValueError, which does not show the key, for one that no header can carry: often a file's last newline.
+    """
+    if not api_key or not all("!" <= character <= "~" for character in api_key):
+        raise ValueError("an API key is visible ASCII without spaces; look for a newline at its end")
+    return (("authorization", f"Bearer {api_key}"),)

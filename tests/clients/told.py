@@ -1,0 +1,74 @@
+"""A service for the clients' tests: the generated servicer on a real port, which answers as it is told."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1 import account_service_pb2_grpc as pb_grpc
+from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
+
+ACCOUNT = ConnectedAccount(
+    id="1", profile_id="p", platform="twitter", handle="ada", status="ACCOUNT_STATUS_ACTIVE", scopes=["b", "a"]
+)
+ACCOUNT.create_time.FromDatetime(datetime(2026, 11, 24, 12, 0, 0, 5, tzinfo=UTC))
+HANG = "hang"
+
+
+class Told(pb_grpc.AccountServiceServicer):
+    """Records requests; answers with what is in line, or with a default.
+
+    In line are responses, statuses, HANG, or bytes that stand where the details of a status should.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, Any]] = []
+        self.line: list[Any] = []
+
+    async def answer(self, request: Any, context: Any, default: Any) -> Any:
+        self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
+        answer = self.line.pop(0) if self.line else default
+        if isinstance(answer, status_pb2.Status):
+            status = rpc_status.to_status(answer)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        if answer == HANG:
+            await asyncio.Event().wait()
+        if isinstance(answer, bytes):
+            await context.abort(grpc.StatusCode.ABORTED, "no", (("grpc-status-details-bin", answer),))
+        return answer
+
+    async def BeginConnect(self, request: Any, context: Any) -> Any:
+        return await self.answer(
+            request, context, pb.BeginConnectResponse(connect_id="c", authorization_url="https://x")
+        )
+
+    async def CompleteConnect(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, pb.CompleteConnectResponse(accounts=[ACCOUNT]))
+
+    async def GetAccount(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, pb.GetAccountResponse(account=ACCOUNT))
+
+    async def ListAccounts(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, pb.ListAccountsResponse(accounts=[ACCOUNT]))
+
+    async def Revoke(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, pb.RevokeResponse(account=ACCOUNT))
+
+
+def failure(code: int, *details: Any) -> status_pb2.Status:
+    status = status_pb2.Status(code=code, message="no")
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def info(reason: str, **metadata: str) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain="accounts.synposter", metadata=metadata)
