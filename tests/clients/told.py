@@ -17,6 +17,8 @@ ACCOUNT = ConnectedAccount(
 )
 ACCOUNT.create_time.FromDatetime(datetime(2026, 11, 24, 12, 0, 0, 5, tzinfo=UTC))
 HANG = "hang"
+PATIENCE = 5.0  # seconds after which a call that should have been given up fails
+MANY = 20  # no test makes as many calls
 
 
 class Told(pb_grpc.AccountServiceServicer):
@@ -31,6 +33,7 @@ class Told(pb_grpc.AccountServiceServicer):
         self.line: list[Any] = []
 
     async def answer(self, request: Any, context: Any, default: Any) -> Any:
+        assert len(self.requests) < MANY, "a client that does not stop"
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         answer = self.line.pop(0) if self.line else default
@@ -38,7 +41,7 @@ class Told(pb_grpc.AccountServiceServicer):
             status = rpc_status.to_status(answer)
             await context.abort(status.code, status.details, status.trailing_metadata)
         if answer == HANG:
-            await asyncio.Event().wait()
+            await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
         if isinstance(answer, bytes):
             await context.abort(grpc.StatusCode.ABORTED, "no", (("grpc-status-details-bin", answer),))
         return answer
