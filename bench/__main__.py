@@ -12,6 +12,7 @@ import contextlib
 import json
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -87,14 +88,51 @@ def load(port: int, method: str, key: str, messages: list[bytes], seconds: float
     return result
 
 
+def h2load(port: int, method: str, key: str, message: bytes, seconds: float) -> float:
+    """Debian's nghttp2-client."""
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(b"\x00" + len(message).to_bytes(4) + message)
+        body.flush()
+        headers = ("content-type: application/grpc", "te: trailers", f"authorization: Bearer {key}")
+        command = [
+            "h2load",
+            "-D",
+            str(max(1, round(seconds))),
+            "-c",
+            str(CONNECTIONS),
+            "-m",
+            str(STREAMS),
+            "-d",
+            body.name,
+        ]
+        for header in headers:
+            command += ["-H", header]
+        command.append(f"http://127.0.0.1:{port}{method}")
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search(r"([\d.]+) req/s", done.stdout)
+    assert found is not None, done.stdout
+    return float(found[1])
+
+
 class Target:
     """A method under load."""
 
     def __init__(self, port: int, method: str, key: str, messages: list[bytes]) -> None:
         self.task = (port, method, key, messages)
+        self.runs = 0
 
     def rate(self, seconds: float) -> float:
-        return load(*self.task, seconds).rate
+        """Calls a second, by h2load where it is installed: our own generator holds a bare server back by a fifth.
+
+        h2load counts HTTP statuses only and sends one message, so our own first makes sure that the answers are good,
+        and each run takes another message.
+        """
+        port, method, key, messages = self.task
+        if shutil.which("h2load") is None:
+            return load(port, method, key, messages, seconds).rate
+        load(port, method, key, messages, 0.2)
+        self.runs += 1
+        return h2load(port, method, key, messages[self.runs % len(messages)], seconds)
 
 
 def get_account(local: Local, accounts: int) -> Target:
