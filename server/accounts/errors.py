@@ -131,7 +131,8 @@ class OurFault(PlatformError):
     @property
     def refuses_us(self) -> bool:
         """Whether every other request would fare alike: it is our registration, or the address is wrong."""
-        return self.status != 400 or self.error in ("invalid_client", "unauthorized_client")
+        moved = self.status is not None and 300 <= self.status < 400
+        return moved or self.status == 401 or self.error in ("invalid_client", "unauthorized_client")
 
 
 class GrantDead(PlatformError):

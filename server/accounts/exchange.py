@@ -49,7 +49,7 @@ class Exchanger:
         self._observer = observer
         self._new_id = new_id
         self._min_interval = min_interval
-        self._running: set[asyncio.Task[tuple[Account, ...]]] = set()
+        self._running: set[asyncio.Task[tuple[Account, ...] | None]] = set()
 
     async def exchange(
         self, request: AuthorizationRequest, code: Secret, *, expected: Phase
@@ -58,9 +58,8 @@ class Exchanger:
 
         Raises ConnectRefused with the reason that is recorded for everyone who asks later.
         """
-        if not await self._store.start_exchange(request.id, expected=expected):
-            return None
-        task = asyncio.create_task(self._run(request, code))
+        # The start too runs in the task: it erases the code, so nobody may give up between the two.
+        task = asyncio.create_task(self._run(request, code, expected))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -77,7 +76,9 @@ class Exchanger:
             self._observer.connected(request.platform, refused.reason.lower())
             log.info("connect failed", extra={"connect_id": request.id, "reason": refused.reason})
 
-    async def _run(self, request: AuthorizationRequest, code: Secret) -> tuple[Account, ...]:
+    async def _run(self, request: AuthorizationRequest, code: Secret, expected: Phase) -> tuple[Account, ...] | None:
+        if not await self._store.start_exchange(request.id, expected=expected):
+            return None
         try:
             accounts = await self._bring(request, code)
         except ConnectRefused as refused:

@@ -167,8 +167,9 @@ class Refresher:
         while True:
             try:
                 return OUTCOMES[await self._store.commit_refresh(refreshed)]
-            except StoreUnavailable as error:
-                log.error("the database does not take a token set", extra={"why": error.text})
+            except Exception as error:
+                # Whatever is wrong with the database, what it did not take is kept elsewhere.
+                log.error("the database does not take a token set", extra={"why": type(error).__name__})
             try:
                 await self._journal.keep(refreshed)
                 return "journaled"

@@ -82,6 +82,9 @@ def several(database: Database, statements: Statements, account_ids: Sequence[st
 
 def list_page(database: Database, statements: Statements, which: AccountFilter, *, after: str, size: int) -> Page:
     """One page by keyset: the index gives the rows after `after`, so each page costs the same."""
+    if not which.profile_prefixes or (which.platforms is not None and not which.platforms):
+        # Whoever may see nothing gets nothing; it must not share a compiled statement with a list without a filter.
+        return Page((), more=False)
     values: dict[str, Any] = {"after": after, "size": size + 1}
     conditions: list[Expression] = [AccountRow.id > slot("after")]
     if which.profile_id is not None:

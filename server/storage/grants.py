@@ -138,8 +138,18 @@ def commit_refresh(tx: Transaction, refreshed: Refreshed) -> Commit:
         return Commit.STORED
     row = get(tx, refreshed.grant_id)
     if row is None:
-        log.error("a refreshed grant is gone", extra={"grant_id": refreshed.grant_id})
-        return Commit.LOST
+        # Its account was revoked and its stub swept meanwhile: what came so late must not stay live at the platform.
+        log.warning("a refreshed grant is gone; its new pair is revoked", extra={"grant_id": refreshed.grant_id})
+        revocations.add(
+            tx,
+            refreshed.token_set,
+            account_id=None,
+            grant_id=refreshed.grant_id,
+            profile_id=refreshed.profile_id,
+            platform=refreshed.platform,
+            due_us=tx.now_us,
+        )
+        return Commit.REVOKING
     if row.state == GrantState.REVOKING:
         revocations.add_for_retired(tx, row, refreshed.token_set)
         revocations.drop_stub(tx, row)

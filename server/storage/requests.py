@@ -153,9 +153,7 @@ def revoke_exchanged(tx: Transaction, row: Any, token_set: TokenSet) -> None:
 
 
 def fail(tx: Transaction, connect_id: str, failure: Failure, expected: Sequence[Phase]) -> bool:
-    row = (
-        RequestRow.select().where(RequestRow.id == connect_id, RequestRow.phase.in_(list(expected))).first(tx.database)
-    )
+    row = tx.lock(RequestRow.select().where(RequestRow.id == connect_id, RequestRow.phase.in_(list(expected))))
     if row is None:
         return False
     if row.exchanged is not None:

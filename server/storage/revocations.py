@@ -13,7 +13,7 @@ from server.accounts.grants import ClaimedRevocation, GrantState, TokenSet
 from server.accounts.model import PlatformRevocation, Secret, Status, StatusReason
 from server.storage.schema import AccountRow, GrantRow, RevocationRow
 from server.storage.statement import slot
-from server.storage.token_sets import open_grant
+from server.storage.token_sets import open_candidate, open_grant
 from server.storage.transaction import Transaction, micros
 from server.storage.vault import SealBroken
 
@@ -57,20 +57,22 @@ def add(
 
 def retire_grant(tx: Transaction, grant: Any, account_id: str, due_us: int | None) -> None:
     """The grant's pair moves to the outbox. One that is being refreshed stays as a stub that catches the new pair."""
-    try:
-        token_set = open_grant(tx, grant)
-    except SealBroken:
-        log.critical("a token set that does not open cannot be revoked", extra={"grant_id": grant.id})
-    else:
-        add(
-            tx,
-            token_set,
-            account_id=account_id,
-            grant_id=grant.id,
-            profile_id=grant.profile_id,
-            platform=grant.platform,
-            due_us=due_us,
-        )
+    for opened in (open_grant, open_candidate):
+        try:
+            token_set = opened(tx, grant)
+        except SealBroken:
+            log.critical("a token set that does not open cannot be revoked", extra={"grant_id": grant.id})
+            continue
+        if token_set is not None:
+            add(
+                tx,
+                token_set,
+                account_id=account_id,
+                grant_id=grant.id,
+                profile_id=grant.profile_id,
+                platform=grant.platform,
+                due_us=due_us,
+            )
     if grant.state == GrantState.SENT:
         GrantRow.update(
             state=GrantState.REVOKING,

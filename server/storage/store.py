@@ -47,7 +47,7 @@ class Store:
 
     async def ping(self) -> None:
         """Returns if the database answers. Raises StoreUnavailable."""
-        await self._engine.read(lambda database: database.execute_sql("SELECT 1").fetchone())
+        await self._engine.read(lambda database: database.execute_sql("SELECT value FROM counters").fetchone())
 
     async def page_token_key(self) -> bytes:
         """The 32 bytes that page tokens are sealed with; made by the first migration."""

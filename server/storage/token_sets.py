@@ -21,6 +21,14 @@ def open_grant(tx: Transaction, row: Any) -> TokenSet:
     return unpack(tx.vault.open(bytes(row.token_set), bound))
 
 
+def open_candidate(tx: Transaction, row: Any) -> TokenSet | None:
+    """The parked candidate of a grant's row, if there is one. Raises SealBroken."""
+    if row.candidate is None:
+        return None
+    bound = grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
+    return unpack(tx.vault.open(bytes(row.candidate), bound))
+
+
 def pack(token_set: TokenSet) -> bytes:
     """A token set as the bytes that are sealed."""
     refresh_token = token_set.refresh_token

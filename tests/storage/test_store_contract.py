@@ -80,6 +80,15 @@ async def test_a_list_shows_only_what_the_filter_lets_through(store: Store, cloc
     assert len(await listed(AccountFilter(statuses=frozenset({Status.ACTIVE, Status.REVOKED})))) == 5
 
 
+async def test_who_may_see_nothing_gets_nothing_whoever_listed_before(store: Store) -> None:
+    account = await connected(store)
+    everything = AccountFilter()
+    for nothing in (AccountFilter(profile_prefixes=()), AccountFilter(platforms=frozenset())):
+        for which, expected in ((everything, [account.id]), (nothing, []), (everything, [account.id])):
+            page = await store.list_accounts(which, after="", size=10)
+            assert [each.id for each in page.accounts] == expected
+
+
 # --- connecting
 
 
@@ -472,6 +481,35 @@ async def test_a_refresh_in_flight_does_not_bring_a_revoked_account_back(store: 
     assert entry.tokens[0] == Secret("rt-canary-2")
     await store.finish_revocation(entry)
     assert await outcome(store, account.id) is PlatformRevocation.CONFIRMED
+
+
+async def test_a_pair_that_comes_after_the_stub_was_swept_is_revoked_too(store: Store, clock: Clock) -> None:
+    account = await connected(store)
+    clock.offset += DUE
+    [grant] = await claim(store)
+    await revoke(store, account.id)
+    await finish(store, 1)
+    clock.offset += timedelta(seconds=61)
+    await store.sweep_requests(limit=10)
+    now = await store.now()
+    assert await store.commit_refresh(refreshed(grant, token_set(2, expire_time=now), now)) is Commit.REVOKING
+    [entry] = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
+    assert entry.tokens[0] == Secret("rt-canary-2")
+
+
+async def test_a_parked_candidate_is_revoked_with_its_account(store: Store, clock: Clock) -> None:
+    account = await connected(store)
+    clock.offset += DUE
+    [first] = await claim(store, owner="a")
+    clock.offset += timedelta(seconds=61)
+    [second] = await claim(store, owner="b")
+    now = await store.now()
+    later = now + timedelta(hours=1)
+    await store.commit_refresh(refreshed(second, token_set(2, expire_time=now), later))
+    await store.commit_refresh(refreshed(first, token_set(3, expire_time=now), later))
+    await revoke(store, account.id)
+    entries = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
+    assert {entry.tokens[0].reveal() for entry in entries} == {"rt-canary-2", "rt-canary-3"}
 
 
 @pytest.mark.parametrize("ending", ["release", "expire", "dies"])
