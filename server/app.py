@@ -125,10 +125,11 @@ class App:
         timeout = self.settings.server.drain_timeout
         log.info("draining", extra={"timeout": timeout.total_seconds()})
         self.grpc.not_serving()
-        self.refresher.stop()
+        for worker in (self.refresher, self.identities, self.revoker):
+            worker.stop()
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                await self.calendar.stop()
+                await asyncio.gather(self.calendar.stop(), self.refresher.settled())
                 await self.web.stop()
                 await self.grpc.stop(timeout)
                 await asyncio.gather(self.exchanger.drain(), self.refresher.settled(), self.revoker.drain())

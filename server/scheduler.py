@@ -63,7 +63,10 @@ class Calendar:
 
     async def _tick(self) -> None:
         while True:
-            self.run_pending()
+            try:
+                self.run_pending()
+            except Exception:
+                log.exception("the calendar failed; it goes on")
             await asyncio.sleep(TICK_SECONDS)
 
     def _plan(self, name: str, seconds: int, work: Work) -> None:

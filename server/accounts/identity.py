@@ -25,12 +25,17 @@ class IdentityReader:
         self._store = store
         self._platforms = platforms
         self._gates = gates
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begins no reads any more."""
+        self._stopping = True
 
     async def work_off(self, platform_id: str) -> int:
         """Reads the identities that are due on one platform, a few at a time; how many."""
         interval = self._platforms[platform_id].rules.identity_interval
         read = 0
-        while not self._gates[platform_id].held:
+        while not (self._stopping or self._gates[platform_id].held):
             due = await self._store.claim_identity_due(platform_id, retry=min(RETRY, interval), limit=AT_ONCE)
             if not due:
                 break

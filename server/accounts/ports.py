@@ -188,7 +188,7 @@ class Store(Protocol):
     async def claim_revocations(
         self, platform: str, *, lease: timedelta, limit: int, account_id: str | None = None
     ) -> list[ClaimedRevocation]:
-        """Makes due entries of the outbox ours; those of one account are due whatever their time."""
+        """Makes due entries of the outbox ours, of one account where it is named."""
 
     async def finish_revocation(self, claimed: ClaimedRevocation) -> None:
         """The platform has confirmed: the tokens are erased, and the account says so once none of its are left."""

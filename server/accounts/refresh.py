@@ -93,7 +93,13 @@ class Refresher:
         async with self._replaying:
             try:
                 for name, refreshed in await self._journal.entries() if self._journal.depth else ():
-                    commit = await self._store.commit_refresh(refreshed)
+                    try:
+                        commit = await self._store.commit_refresh(refreshed)
+                    except StoreUnavailable:
+                        raise
+                    except Exception:
+                        log.exception("a journal entry cannot be stored; it stays", extra={"entry": name})
+                        continue
                     await self._journal.erase(name)
                     log.warning("a token set came in from the journal", extra={"outcome": OUTCOMES[commit]})
             except (StoreUnavailable, OSError) as error:

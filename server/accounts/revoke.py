@@ -31,6 +31,7 @@ class Revoker:
         self._platforms = platforms
         self._observer = observer
         self._running: set[asyncio.Task[int]] = set()
+        self._stopping = False
 
     async def revoke(self, caller: Caller, account_id: str) -> Account:
         """The revoked account with what the platform has confirmed by now. Raises AccountNotFound.
@@ -56,9 +57,13 @@ class Revoker:
     async def work_off(self, platform_id: str) -> int:
         """Revokes what is due in the outbox of one platform; how many entries were tried."""
         tried = 0
-        while some := await self._round(platform_id, None):
+        while not self._stopping and (some := await self._round(platform_id, None)):
             tried += some
         return tried
+
+    def stop(self) -> None:
+        """Begins no round of the outbox any more; what calls have begun goes on."""
+        self._stopping = True
 
     async def drain(self) -> None:
         """Waits for the revocations that calls have begun."""
@@ -74,12 +79,14 @@ class Revoker:
         try:
             for token in entry.tokens:
                 await platform.revoke(token, platform.endpoints.revocation)
-        except PlatformError as error:
+        except Exception as error:
+            # Also a fault of ours: one entry must not stop the others, nor come back at once.
             retry_after = error.retry_after if isinstance(error, PlatformRefused) else None
+            why = error.text if isinstance(error, PlatformError) else type(error).__name__
             due_time = await self._store.now() + backoff(entry.attempts, retry_after)
-            await self._store.retry_revocation(entry, due_time=due_time, error=error.text)
+            await self._store.retry_revocation(entry, due_time=due_time, error=why)
             self._observer.revoked(platform_id, "retry")
-            log.warning("revocation not confirmed", extra={"revocation_id": entry.id, "why": error.text})
+            log.warning("revocation not confirmed", extra={"revocation_id": entry.id, "why": why})
             return
         await self._store.finish_revocation(entry)
         self._observer.revoked(platform_id, "confirmed")

@@ -1,7 +1,7 @@
 """The engine: where SQL runs. Reads run inline on the event loop; writes run on one thread, grouped into commits.
 
 A read costs 10 us, less than a hop to a thread would. Writers that wait together share one commit, hence one sync to
-disk. Only SQLite so far: the store above does not know.
+disk. This is SQLite's; `postgres` has the other. The store above does not know.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class SqliteEngine:
         path.chmod(0o600)
         self.database = CySqliteDatabase(str(path), rank_functions=False, pragmas=PRAGMAS, timeout=BUSY_SECONDS)
         self.database.connect()
+        self._closed = False
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="sqlite-writer", daemon=True)
         self._writer.start()
@@ -115,12 +116,15 @@ class SqliteEngine:
         It is carried out even if the caller stops waiting. Raises StoreUnavailable, and whatever `work` raises, after
         which nothing of it remains.
         """
+        if self._closed:
+            raise StoreUnavailable("the database is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((work, future))
         return await future
 
     def close(self) -> None:
         """Finishes what was begun and lets the file go."""
+        self._closed = True
         self._jobs.put(None)
         self._writer.join()
         self.database.close()

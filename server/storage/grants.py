@@ -140,15 +140,7 @@ def commit_refresh(tx: Transaction, refreshed: Refreshed) -> Commit:
     if row is None:
         # Its account was revoked and its stub swept meanwhile: what came so late must not stay live at the platform.
         log.warning("a refreshed grant is gone; its new pair is revoked", extra={"grant_id": refreshed.grant_id})
-        revocations.add(
-            tx,
-            refreshed.token_set,
-            account_id=None,
-            grant_id=refreshed.grant_id,
-            profile_id=refreshed.profile_id,
-            platform=refreshed.platform,
-            due_us=tx.now_us,
-        )
+        revoke_late(tx, refreshed)
         return Commit.REVOKING
     if row.state == GrantState.REVOKING:
         revocations.add_for_retired(tx, row, refreshed.token_set)
@@ -156,8 +148,25 @@ def commit_refresh(tx: Transaction, refreshed: Refreshed) -> Commit:
         return Commit.REVOKING
     if row.generation == refreshed.generation + 1 and open_grant(tx, row) == refreshed.token_set:
         return Commit.STORED  # an earlier try whose outcome was not known
-    park_candidate(tx, row, refreshed.token_set)
+    if row.state == GrantState.DEAD:
+        # Its account is EXPIRED, and only the connect flow brings it back: the late pair must not stay live.
+        revoke_late(tx, refreshed)
+    else:
+        park_candidate(tx, row, refreshed.token_set)
     return Commit.LOST
+
+
+def revoke_late(tx: Transaction, refreshed: Refreshed) -> None:
+    """A pair that no account will use goes to the outbox."""
+    revocations.add(
+        tx,
+        refreshed.token_set,
+        account_id=None,
+        grant_id=refreshed.grant_id,
+        profile_id=refreshed.profile_id,
+        platform=refreshed.platform,
+        due_us=tx.now_us,
+    )
 
 
 def park_candidate(tx: Transaction, row: Any, token_set: TokenSet) -> None:

@@ -196,6 +196,7 @@ def complete(tx: Transaction, request: AuthorizationRequest, grant: NewGrant) ->
     superseded = [(account.grant_id, account.id) for account in renewed(tx, request, grant)]
     account_ids = accounts.attach(tx, request.profile_id, request.platform, request.caller, grant)
     grants.add(tx, account_ids[0], request.profile_id, request.platform, grant)
+    revocations.hold(tx, account_ids)
     for grant_id, account_id in superseded:
         supersede(tx, grant_id, account_id)
     RequestRow.update(**ended(tx, Phase.DONE), account_ids=" ".join(account_ids)).where(

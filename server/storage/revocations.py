@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -222,6 +223,12 @@ def finish(tx: Transaction, revocation_id: str) -> None:
     RevocationRow.delete().where(RevocationRow.id == row.id).execute(tx.database)
     if row.account_id is not None:
         confirm_if_done(tx, row.account_id)
+
+
+def hold(tx: Transaction, account_ids: Sequence[str]) -> None:
+    """The outbox of accounts that are connected again waits until they are revoked again, as a superseded pair does."""
+    mine = RevocationRow.account_id.in_(list(account_ids))
+    RevocationRow.update(due_time=None).where(mine).execute(tx.database)
 
 
 def stub_of(tx: Transaction, account_id: str) -> Any:

@@ -268,6 +268,17 @@ async def test_a_caller_that_gives_up_does_not_stop_the_exchange(house: House) -
     assert account.status is Status.ACTIVE
 
 
+async def test_a_caller_that_gives_up_during_the_start_does_not_burn_the_code(house: House) -> None:
+    code = await house.come_back(await house.begin())
+    call = asyncio.create_task(house.complete(code))
+    while not house.exchanger._running:  # noqa: ASYNC110 (the next turn of the loop, nothing to wait for)
+        await asyncio.sleep(0)
+    call.cancel()
+    await house.exchanger.drain()
+    assert [account.handle for account in await house.complete(code)] == ["ada"]
+    assert house.platform.count("exchange") == 1
+
+
 async def test_a_caller_with_its_own_redirect_uri_brings_the_response_itself(house: House) -> None:
     state = await house.begin(return_url=None, redirect_uri="https://app.test/callback")
     response = AuthorizationResponse(Secret(state), Secret("code"))

@@ -338,6 +338,17 @@ async def test_an_unreadable_reply_is_not_given_up_before_it_is_stored(
     assert kept == [b"<html>at-canary"] * 3
 
 
+async def test_any_fault_of_the_database_leads_to_the_journal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await due_account(house)
+
+    async def broken(_: object) -> None:
+        raise RuntimeError("file is not a database")
+
+    monkeypatch.setattr(house.store, "commit_refresh", broken)
+    await house.refresher.run_once()
+    assert house.journal.depth == 1
+
+
 async def away(*_: object, **__: object) -> None:
     raise StoreUnavailable("away")
 
@@ -383,6 +394,15 @@ async def test_revoking_sends_the_refresh_token_then_the_access_token(house: Hou
     again = await house.revoker.revoke(CALLER, account.id)
     assert again == revoked
     assert house.platform.count("revoke") == 2
+
+
+async def test_a_fault_of_ours_holds_up_no_other_revocation(house: House) -> None:
+    account = await house.connect()
+    house.platform.answer_next("revoke", ValueError("a bug"))
+    assert (await house.revoker.revoke(CALLER, account.id)).platform_revocation.name == "PENDING"
+    house.clock.offset += timedelta(minutes=1)
+    assert await house.revoker.work_off("twitter") == 1
+    assert (await house.account(account.id)).platform_revocation.name == "CONFIRMED"
 
 
 async def test_a_platform_that_does_not_confirm_is_asked_again_until_it_does(house: House) -> None:

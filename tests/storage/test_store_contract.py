@@ -588,6 +588,30 @@ async def test_a_revoked_account_can_be_connected_again_under_its_id(store: Stor
     assert (again.id, again.status, again.platform_revocation) == (account.id, Status.ACTIVE, PlatformRevocation.NONE)
 
 
+async def test_a_reconnect_holds_back_what_the_platform_has_not_confirmed(store: Store, clock: Clock) -> None:
+    account = await connected(store)
+    await revoke(store, account.id)
+    await connected(store)
+    clock.offset += MINUTE
+    assert await store.claim_revocations("twitter", lease=MINUTE, limit=10) == []
+    await revoke(store, account.id)
+    await finish(store, 2)
+    assert await outcome(store, account.id) is PlatformRevocation.CONFIRMED
+
+
+async def test_a_pair_that_comes_for_a_dead_grant_is_revoked(store: Store, clock: Clock) -> None:
+    await connected(store)
+    clock.offset += DUE
+    [first] = await claim(store, owner="a")
+    clock.offset += timedelta(seconds=61)
+    [second] = await claim(store, owner="b")
+    assert await store.expire_grant(second, StatusReason.REFRESH_REJECTED, error="")
+    now = await store.now()
+    assert await store.commit_refresh(refreshed(first, token_set(2, expire_time=now), now)) is Commit.LOST
+    [entry] = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
+    assert entry.tokens[0] == Secret("rt-canary-2")
+
+
 # --- events
 
 
