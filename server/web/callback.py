@@ -36,7 +36,8 @@ class CallbackServer:
         app.router.add_get("/oauth/callback/{platform}", self._callback, allow_head=False)
         app.router.add_get("/healthz", self._health, allow_head=False)
         app.on_response_prepare.append(harden)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace.total_seconds())
+        # aiohttp waits for this long twice: for the handler, and then for the connection's own task.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace.total_seconds() / 2)
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:

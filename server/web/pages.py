@@ -18,14 +18,15 @@ STYLE: Final = """
 @media (prefers-color-scheme: dark) {
   .denied { --mark: #e0b94c } .expired { --mark: #82aef0 } .failed { --mark: #f08078 } }
 * { box-sizing: border-box }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 24px; background: var(--ground);
-  color: var(--text); font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
+body { margin: 0; min-height: 100vh; min-height: 100svh; display: grid; place-items: center;
+  padding: 24px; background: var(--ground); color: var(--text);
+  font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
 main { max-width: 26rem; width: 100%; background: var(--card); border-radius: 20px; padding: 40px 32px;
   text-align: center;
   box-shadow: 0 1px 2px rgb(0 0 0 / .06), 0 12px 32px rgb(0 0 0 / .08) }
 svg { width: 64px; height: 64px; margin-bottom: 16px; color: var(--mark) }
 h1 { font-size: 1.45rem; line-height: 1.25; margin: 0 0 12px; letter-spacing: -.01em; text-wrap: balance }
-p { margin: 0 0 12px; color: var(--soft); text-wrap: pretty } p:last-child { margin-bottom: 0 }
+p { margin: 0 0 12px; color: var(--soft); text-wrap: balance } p:last-child { margin-bottom: 0 }
 .next { color: var(--text) }
 """.strip()
 
@@ -106,13 +107,14 @@ PAGES: Final = {
         410,
         "This link has ended",
         "It was used before, or it is too old. Links like this one work once, and for ten minutes.",
-        "Go back to the app you came from and start again.",
+        # A phone loads a page again when its tab is reopened: this one then follows a connect that succeeded.
+        "Go back to the app you came from. If your account is not connected there, start again.",
     ),
     ResultPage.FAILED: render(
         ResultPage.FAILED,
         400,
         "That did not work",
-        "Your account could not be connected. Nothing has changed.",
+        "We could not finish connecting your account.",
         "Go back to the app you came from and start again. If it keeps failing, tell the people who run the app.",
     ),
 }

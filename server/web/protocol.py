@@ -9,7 +9,8 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from server.web.pages import HEADERS
+from server.accounts.flow import ResultPage
+from server.web.pages import HEADERS, PAGES
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,7 @@ KEEP_ALIVE_SECONDS: Final = 10.0
 LONGEST_LINE: Final = 12 * 1024
 """More than the longest query that is read, so that a long one gets the page and not a bare refusal."""
 LONGEST_HEADER: Final = 8 * 1024
+MOST_HEADERS: Final = 64
 
 
 class BareResponse(web.Response):
@@ -38,6 +40,7 @@ class QuietHandler(web.RequestHandler):
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_HEADER,
+            max_headers=MOST_HEADERS,
         )
 
     def handle_error(
@@ -50,9 +53,18 @@ class QuietHandler(web.RequestHandler):
         log.info("malformed http", extra={"status": status, "why": type(exc).__name__})
         if request.writer.output_size > 0:
             raise ConnectionError("a response was under way")
-        response = BareResponse(status=status, text=f"{status}\n", headers=HEADERS)
+        failed = PAGES[ResultPage.FAILED].body  # a query too long to be read is a person's all the same
+        response = BareResponse(status=status, body=failed, content_type="text/html", charset="utf-8", headers=HEADERS)
         response.force_close()
         return response
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """aiohttp answers an unknown `Expect` before any middleware, and quotes it: only the status goes out."""
+        if isinstance(resp, web.HTTPException):
+            resp = web.Response(status=resp.status, text=f"{resp.status}\n")
+        return await super().finish_response(request, resp, start_time)
 
 
 async def listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:

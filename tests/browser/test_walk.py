@@ -6,19 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page
 
-from tests.browser.conftest import DESKTOP, PHONE
+from tests.browser.conftest import DESKTOP, PHONE, Watched
 from tests.e2e.conftest import PROFILE, Whole
-
-
-class Watched:
-    """What a page complained about, and what it asked the network for."""
-
-    def __init__(self, page: Page) -> None:
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
 
 
 async def open_consent(page: Page, whole: Whole, screenshots: Path | None = None) -> None:
