@@ -78,7 +78,7 @@ def new_id() -> str:
 class App:
     """One process of the service.
 
-    `clock` is the store's, so that tests can move it; `run_jobs` is False where they run the jobs themselves.
+    `run_jobs` is False where tests run the jobs themselves.
     """
 
     def __init__(self, settings: Settings, *, run_jobs: bool = True) -> None:

@@ -88,10 +88,10 @@ class Connector:
             expire_time=now + REQUEST_LIFETIME,
             phase_time=now,
         )
-        await self._store.add_request(request)
         url = speaks.authorization_url(
             redirect_uri=request.redirect_uri, scopes=asked, state=state, code_verifier=code_verifier
         )
+        await self._store.add_request(request)
         return Begun(connect_id=request.id, authorization_url=url, expire_time=request.expire_time)
 
     async def complete(

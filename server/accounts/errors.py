@@ -88,6 +88,7 @@ class StoreUnavailable(AccountError):
     """The database did not answer or does not take the write; nothing was changed, or the outcome is to be read."""
 
     reason = Reason.STORE_UNAVAILABLE
+    retry_after = timedelta(seconds=1)
 
 
 class ConnectRefused(AccountError):

@@ -13,7 +13,6 @@ from server.accounts.errors import (
     OurFault,
     PlatformError,
     Reason,
-    StoreUnavailable,
 )
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.grants import NewGrant, TokenSet
@@ -93,8 +92,8 @@ class Exchanger:
         try:
             # Should we die from here on, the sweep finds the tokens with the request and revokes them.
             kept = await self._store.keep_exchanged(request.id, token_set)
-        except StoreUnavailable:
-            await self._give_back(platform, token_set)
+        except Exception:
+            await self._give_back(platform, request, token_set)
             raise
         if not kept:
             raise given_up(request)
@@ -171,11 +170,11 @@ class Exchanger:
             identity_due_time=now + self._platforms[request.platform].rules.identity_interval,
         )
 
-    async def _give_back(self, platform: Platform, token_set: TokenSet) -> None:
+    async def _give_back(self, platform: Platform, request: AuthorizationRequest, token_set: TokenSet) -> None:
         """The database takes nothing, so the new tokens cannot be kept: they must not stay live either."""
         for token in (token_set.refresh_token, token_set.access_token):
             try:
                 if token:
-                    await platform.revoke(token, platform.endpoints.revocation)
+                    await platform.revoke(token, request.endpoints.revocation)
             except PlatformError as error:
                 log.error("a grant that could not be stored could not be revoked", extra={"why": error.text})

@@ -59,8 +59,8 @@ def free_dead_leases(tx: Transaction) -> int:
     return int(GrantRow.update(due_time=tx.now_us).where(GrantRow.state == GrantState.SENT).execute(tx.database))
 
 
-def due_ids(tx: Transaction, platform: str, *, refreshable: bool, limit: int) -> list[str]:
-    """Soonest due first. A grant that is being refreshed is due again when its lease ends."""
+def any_due(tx: Transaction, platform: str, *, refreshable: bool) -> bool:
+    """A look that takes no lock. A grant that is being refreshed is due again when its lease ends."""
     statement = tx.statements.get(
         "due",
         tx.database,
@@ -71,26 +71,25 @@ def due_ids(tx: Transaction, platform: str, *, refreshable: bool, limit: int) ->
                 GrantRow.refreshable == slot("refreshable"),
                 GrantRow.due_time <= slot("now"),
             )
-            .order_by(GrantRow.due_time)
-            .limit(slot("limit"))
+            .limit(1)
         ),
     )
-    values = {"platform": platform, "refreshable": refreshable, "now": tx.now_us, "limit": limit}
-    return [row[0] for row in statement.run(tx.database, **values).fetchall()]
+    values = {"platform": platform, "refreshable": refreshable, "now": tx.now_us}
+    return statement.run(tx.database, **values).fetchone() is not None
 
 
-def any_due(tx: Transaction, platform: str, *, refreshable: bool) -> bool:
-    return bool(due_ids(tx, platform, refreshable=refreshable, limit=1))
+def lock_due(tx: Transaction, platform: str, *, refreshable: bool, limit: int) -> list[Any]:
+    """The rows that are due, soonest first. Those that another process is taking are passed over, so that several share
+    the work instead of queueing for it."""
+    due = (GrantRow.platform == platform) & (GrantRow.refreshable == refreshable) & (GrantRow.due_time <= tx.now_us)
+    return tx.lock_free(GrantRow.select().where(due).order_by(GrantRow.due_time).limit(limit))
 
 
 def claim_due(tx: Transaction, platform: str, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
     """Intent, durable before any byte is sent: the lease, and one more possible send of this refresh token."""
     lease_expire_time = tx.now + lease
     claimed = []
-    due = (GrantRow.platform == platform) & (GrantRow.refreshable == True) & (GrantRow.due_time <= tx.now_us)  # noqa: E712
-    # Rows that another process is claiming are passed over, so that several share the work instead of queueing for it.
-    rows = tx.lock_free(GrantRow.select().where(due).order_by(GrantRow.due_time).limit(limit))
-    for row in rows:
+    for row in lock_due(tx, platform, refreshable=True, limit=limit):
         try:
             token_set = open_grant(tx, row)
         except SealBroken:
@@ -319,47 +318,43 @@ DEAD: dict[str, Any] = {
 
 
 def expire_ended(tx: Transaction, platform: str, limit: int) -> int:
-    ended = due_ids(tx, platform, refreshable=False, limit=limit)
-    for grant_id in ended:
-        GrantRow.update(**DEAD).where(GrantRow.id == grant_id).execute(tx.database)
-        accounts.expire(tx, grant_id, StatusReason.NOT_REFRESHABLE, "")
+    ended = lock_due(tx, platform, refreshable=False, limit=limit)
+    for row in ended:
+        GrantRow.update(**DEAD).where(GrantRow.id == row.id).execute(tx.database)
+        accounts.expire(tx, row.id, StatusReason.NOT_REFRESHABLE, "")
     return len(ended)
 
 
 # --- reading identities again
 
 
-def identity_due_ids(tx: Transaction, platform: str, limit: int) -> list[str]:
+def any_identity_due(tx: Transaction, platform: str) -> bool:
+    """A look that takes no lock."""
     statement = tx.statements.get(
         "identity_due",
         tx.database,
-        lambda: (
-            GrantRow.select(GrantRow.id)
-            .where(
-                GrantRow.platform == slot("platform"),
-                GrantRow.identity_due_time <= slot("now"),
-                GrantRow.state == GrantState.READY,
-                GrantRow.access_token_expire_time.is_null() | (GrantRow.access_token_expire_time > slot("now")),
-            )
-            .limit(slot("limit"))
-        ),
+        lambda: GrantRow.select(GrantRow.id).where(identity_due(slot("platform"), slot("now"))).limit(1),
     )
-    return [row[0] for row in statement.run(tx.database, platform=platform, now=tx.now_us, limit=limit).fetchall()]
+    return statement.run(tx.database, platform=platform, now=tx.now_us).fetchone() is not None
 
 
-def any_identity_due(tx: Transaction, platform: str) -> bool:
-    return bool(identity_due_ids(tx, platform, 1))
+def identity_due(platform: Any, now: Any) -> Any:
+    return (
+        (GrantRow.platform == platform)
+        & (GrantRow.identity_due_time <= now)
+        & (GrantRow.state == GrantState.READY)
+        & (GrantRow.access_token_expire_time.is_null() | (GrantRow.access_token_expire_time > now))
+    )
 
 
 def claim_identity_due(tx: Transaction, platform: str, retry: timedelta, limit: int) -> list[IdentityRead]:
     due = []
-    for grant_id in identity_due_ids(tx, platform, limit):
-        set_identity_due(tx, grant_id, micros(tx.now + retry))
-        row = get(tx, grant_id)
+    for row in tx.lock_free(GrantRow.select().where(identity_due(platform, tx.now_us)).limit(limit)):
+        set_identity_due(tx, row.id, micros(tx.now + retry))
         try:
-            due.append(IdentityRead(grant_id, row.generation, open_grant(tx, row)))
+            due.append(IdentityRead(row.id, row.generation, open_grant(tx, row)))
         except SealBroken:
-            log.error("a sealed token set does not open", extra={"grant_id": grant_id})
+            log.error("a sealed token set does not open", extra={"grant_id": row.id})
     return due
 
 

@@ -335,6 +335,19 @@ async def test_a_grant_whose_user_is_not_told_is_revoked(house: House) -> None:
     assert [detail for kind, detail in house.platform.calls if kind == "revoke"] == ["rt-1", "at-1"]
 
 
+async def test_a_grant_that_cannot_be_kept_is_given_back_whatever_the_fault(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> bool:
+        raise RuntimeError("file is not a database")
+
+    monkeypatch.setattr(house.store, "keep_exchanged", broken)
+    code = await house.come_back(await house.begin())
+    with pytest.raises(RuntimeError):
+        await house.complete(code)
+    assert [detail for kind, detail in house.platform.calls if kind == "revoke"] == ["rt-1", "at-1"]
+
+
 async def test_a_reconnect_as_another_user_changes_nothing_and_revokes_the_new_grant(house: House) -> None:
     account = await house.connect()
     state = await house.begin(account_id=account.id)

@@ -8,11 +8,20 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from google.rpc import error_details_pb2
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1 import error_reason_pb2
 
-from server.accounts.errors import AccountError, AccountNotFound, ConnectRefused, InvalidField, Reason, UnknownPlatform
-from server.rpc.errors import CODES
+from server.accounts.errors import (
+    AccountError,
+    AccountNotFound,
+    ConnectRefused,
+    InvalidField,
+    Reason,
+    StoreUnavailable,
+    UnknownPlatform,
+)
+from server.rpc.errors import CODES, status_of
 
 PROTO = Path(__file__).parents[2] / "protos/synposter/accounts/v1/error_reason.proto"
 CODE_IN_COMMENT = re.compile(r"^  // ([A-Z_]+)\. .*\n(?:  // .*\n)*  ERROR_REASON_(\w+) = \d+;$", re.MULTILINE)
@@ -68,6 +77,13 @@ async def test_a_caller_is_told_when_to_try_again(edge, tools) -> None:
     error.retry_after = timedelta(seconds=2, milliseconds=500)
     edge.use_cases.answers["get"] = error
     assert (await edge.refusal("GetAccount", get(tools))).retry_after == timedelta(seconds=2.5)
+
+
+def test_a_store_that_is_away_says_when_to_try_again() -> None:
+    details = status_of(StoreUnavailable("away")).details
+    retry = error_details_pb2.RetryInfo()
+    assert [detail.Unpack(retry) for detail in details].count(True) == 1
+    assert retry.retry_delay.seconds == 1
 
 
 async def test_a_fault_is_hidden_behind_an_incident_that_the_log_explains(edge, tools, caplog) -> None:

@@ -59,6 +59,27 @@ async def test_several_processes_share_the_work_and_nobody_claims_twice(
             engine.close()
 
 
+async def test_an_identity_is_read_and_an_end_is_told_by_one_process(
+    on_postgres: PostgresEngine, vault: Vault, new_id: NewId
+) -> None:
+    store = Store(on_postgres, vault, new_id)
+    for user in range(12):
+        await connected(store, user=str(user), life=None)
+    on_postgres.clock.offset += timedelta(days=31)
+    reads = await asyncio.gather(
+        *(store.claim_identity_due("twitter", retry=timedelta(hours=1), limit=4) for _ in range(6))
+    )
+    ids = [read.grant_id for some in reads for read in some]
+    assert len(ids) == len(set(ids)) == 12
+
+    ending = timedelta(minutes=1)
+    for user in range(20, 26):
+        await connected(store, user=str(user), life=ending, due=ending, refresh_token=False)
+    on_postgres.clock.offset += 2 * ending
+    ended = await asyncio.gather(*(store.expire_ended("twitter", limit=10) for _ in range(6)))
+    assert sum(ended) == 6
+
+
 async def test_connections_that_die_between_two_uses_are_replaced(
     on_postgres: PostgresEngine, vault: Vault, new_id: NewId
 ) -> None:
