@@ -9,7 +9,9 @@ import os
 import resource
 import signal
 import socket
+import time
 import uuid
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,19 +20,25 @@ import uuid_utils
 from server import config
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
+from server.accounts.errors import StoreUnavailable
 from server.accounts.exchange import Exchanger
+from server.accounts.explain import Explainer
+from server.accounts.fresh import FreshTokens
 from server.accounts.gate import Gate
 from server.accounts.identity import IdentityReader
+from server.accounts.pauses import PauseWatch
 from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.revoke import Revoker
+from server.accounts.timing import token_timeout
 from server.config import Settings
 from server.platforms.catalog import PLATFORMS
 from server.platforms.http import Sender
-from server.platforms.platform import TOKEN_TIMEOUT, RegisteredPlatform
+from server.platforms.platform import RegisteredPlatform
 from server.platforms.registration import Registration
 from server.rpc.account_service import AccountService
 from server.rpc.guard import Policy
+from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
@@ -48,6 +56,7 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT_CAP = 64
 SWEEP_LIMIT = 500
+CENSUS_SECONDS = 60
 DEFINITIONS = {definition.id: definition for definition in PLATFORMS}
 
 
@@ -60,14 +69,14 @@ def load_settings(file: Path) -> Settings:
     return config.load(file, tuple(DEFINITIONS))
 
 
-def open_engine(settings: Settings, *, create: bool = False) -> Engine:
-    """The database that the settings name. Raises DatabaseUnusable."""
+def open_engine(settings: Settings, *, create: bool = False, alone: bool = True) -> Engine:
+    """The database that the settings name; not `alone` for a command beside a server. Raises DatabaseUnusable."""
     path = settings.database.path
     if path is None:
         return PostgresEngine(settings.database.url)
     if not path.exists() and not create:
         raise DatabaseUnusable(f"there is no database {path}; run: {migrate_hint()}")
-    return SqliteEngine(path)
+    return SqliteEngine(path, alone=alone)
 
 
 def new_id() -> str:
@@ -78,14 +87,17 @@ def new_id() -> str:
 class App:
     """One process of the service.
 
-    `run_jobs` is False where tests run the jobs themselves.
+    Tests run the jobs themselves (`run_jobs` False), and move the monotonic clock together with the database's.
     """
 
-    def __init__(self, settings: Settings, *, run_jobs: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, *, run_jobs: bool = True, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.calendar = Calendar()
         self._run_jobs = run_jobs
+        self._monotonic = monotonic
         self.grpc_port = self.http_port = 0
 
     async def start(self) -> None:
@@ -105,6 +117,7 @@ class App:
         except BaseException:
             self.engine.close()
             raise
+        await self.pauses.follow()
         await self.refresher.replay()
         if not self.engine.locks_rows:
             # Who holds the file is alone with it: other processes that had leases are dead.
@@ -146,25 +159,36 @@ class App:
         self.store = Store(self.engine, vault, new_id)
         self.sender = Sender()
         self.platforms = {name: self._platform(name) for name in settings.platforms}
-        self.gates = {name: Gate(IN_FLIGHT_CAP) for name in self.platforms}
+        self.gates = {name: Gate(IN_FLIGHT_CAP, self._rate(name), self._monotonic) for name in self.platforms}
         min_interval = settings.refresh.min_interval
         owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self.exchanger = Exchanger(self.store, self.platforms, self.metrics, new_id, min_interval=min_interval)
-        self.connector = Connector(self.store, self.platforms, self.exchanger, new_id, self._callback_uri)
+        self.journal = FileJournal(settings.journal_folder, vault, new_id)
+        self.exchanger = Exchanger(
+            self.store, self.platforms, self.gates, self.metrics, new_id, min_interval=min_interval
+        )
+        self.connector = Connector(self.store, self.platforms, self.gates, self.exchanger, new_id, self._callback_uri)
         self.callback = Callback(self.store, self.platforms, self.exchanger)
         self.reader = Reader(self.store, self.platforms)
         self.refresher = Refresher(
             self.store,
             self.platforms,
             self.gates,
-            FileJournal(settings.journal_folder, vault, new_id),
+            self.journal,
             self.metrics,
             owner=owner,
             lease=settings.refresh.lease,
             min_interval=min_interval,
         )
         self.identities = IdentityReader(self.store, self.platforms, self.gates)
-        self.revoker = Revoker(self.store, self.reader, self.platforms, self.metrics)
+        self.revoker = Revoker(self.store, self.reader, self.platforms, self.gates, self.metrics)
+        self.fresh = FreshTokens(self.store, self.reader, self.refresher, self.gates)
+        self.explainer = Explainer(self.store, self.reader, self.gates)
+        self.pauses = PauseWatch(self.store, self.gates, self.refresher)
+        self.metrics.watch(self.gates, self.journal)
+
+    def _rate(self, name: str) -> float:
+        """Refreshes a second: as configured, else the platform's own."""
+        return self.settings.platforms[name].refresh_rate or DEFINITIONS[name].refresh_rate
 
     def _platform(self, name: str) -> RegisteredPlatform:
         registered = self.settings.platforms[name]
@@ -178,20 +202,22 @@ class App:
             # The settings allow plain http for loopback alone; oauthlib has no finer switch than this one.
             os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
         registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
-        # A lease must outlast the request it covers, whatever the two are set to.
-        token_timeout = min(TOKEN_TIMEOUT, self.settings.refresh.lease / 3)
-        return RegisteredPlatform(definition, registration, self.sender, self.engine.clock, token_timeout=token_timeout)
+        limit = token_timeout(self.settings.refresh.lease)
+        return RegisteredPlatform(definition, registration, self.sender, self.engine.clock, token_timeout=limit)
 
     def _callback_uri(self, platform: str) -> str:
         return f"{self.settings.server.public_url}/oauth/callback/{platform}"
 
     async def _open_ports(self) -> None:
         settings = self.settings.server
-        service = AccountService(
-            self.connector, self.reader, self.revoker, PageTokens(await self.store.page_token_key())
+        page_tokens = PageTokens(await self.store.page_token_key())
+        self.grpc = GrpcServer(
+            AccountService(self.connector, self.reader, self.fresh, self.revoker, page_tokens),
+            OperationsService(self.explainer),
+            Policy(self.settings.callers_by_key()),
+            ping=self._ready,
+            reflection=settings.serves_reflection,
         )
-        policy = Policy(self.settings.callers_by_key())
-        self.grpc = GrpcServer(service, policy, ping=self.store.ping, reflection=settings.serves_reflection)
         self.web = CallbackServer(self.callback.answer, self._healthy, settings.drain_timeout)
         try:
             self.http_port = await self.web.start(*config.split_address(settings.http_listen))
@@ -202,9 +228,18 @@ class App:
             await self.web.stop()
             raise StartRefused(str(error)) from error
 
-    async def _healthy(self) -> bool:
+    async def _ready(self) -> None:
+        """Raises StoreUnavailable while the database does not answer or take writes, or the journal has no room."""
         await self.store.ping()
+        if not self.journal.ready:
+            raise StoreUnavailable("the journal cannot be written")
+
+    async def _healthy(self) -> bool:
+        await self._ready()
         return True
+
+    async def _census(self) -> None:
+        self.metrics.counted(await self.store.census())
 
     def _plan(self) -> None:
         every = self.calendar.every
@@ -212,6 +247,8 @@ class App:
             every(1, f"refresh {name}", partial(self.refresher.work_off, name))
             every(1, f"revoke {name}", partial(self.revoker.work_off, name))
             every(2, f"identify {name}", partial(self.identities.work_off, name))
+        every(1, "pauses", self.pauses.follow)
+        every(CENSUS_SECONDS, "census", self._census)
         every(5, "sweep", partial(self.store.sweep_requests, limit=SWEEP_LIMIT))
         every(1, "probe", self.grpc.probe)
         if self._run_jobs:

@@ -14,6 +14,8 @@ from typing import Any
 
 import schedule
 
+from server.accounts.errors import StoreUnavailable
+
 log = logging.getLogger(__name__)
 
 Work = Callable[[], Awaitable[Any]]
@@ -80,6 +82,8 @@ class Calendar:
     async def _run(self, name: str, work: Work) -> None:
         try:
             await work()
+        except StoreUnavailable as error:
+            log.warning("a job waits for the database", extra={"job": name, "why": error.text})
         except Exception:
             log.exception("a job failed", extra={"job": name})
         finally:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from server.accounts.gate import Gate
+from server.accounts.ports import Journal
 
 LOUD_LIBRARIES = (
     "peewee",
@@ -25,6 +30,7 @@ LOUD_LIBRARIES = (
     "grpc",
     "hpack",
 )
+GATE_STATES = ("open", "probing", "held", "paused")
 LAG_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
 
 
@@ -74,6 +80,21 @@ class Metrics:
             buckets=LAG_BUCKETS,
             registry=self.registry,
         )
+        self._in_flight = Gauge(
+            "accounts_refreshes_in_flight", "Refreshes under way.", ["platform"], registry=self.registry
+        )
+        self._gate = Gauge(
+            "accounts_platform_gate",
+            "1 for the state that a platform's gate is in: open, probing (after failures), held (for a while), paused.",
+            ["platform", "state"],
+            registry=self.registry,
+        )
+        self._grants = Gauge(
+            "accounts_grants", "Grants by state, as last counted.", ["platform", "state"], registry=self.registry
+        )
+        self._journal = Gauge(
+            "accounts_journal_entries", "Token sets that the database has not taken yet.", registry=self.registry
+        )
         self._connects = Counter(
             "accounts_connects", "Ended connects by platform and outcome.", ["platform", "outcome"],
             registry=self.registry,
@@ -86,7 +107,21 @@ class Metrics:
     def refreshed(self, platform: str, outcome: str, seconds: float, lag: timedelta) -> None:
         self._refreshes.labels(platform, outcome).inc()
         self._refresh_seconds.labels(platform).observe(seconds)
-        self._refresh_lag.labels(platform).observe(lag.total_seconds())
+        self._refresh_lag.labels(platform).observe(max(0.0, lag.total_seconds()))
+
+    def watch(self, gates: Mapping[str, Gate], journal: Journal) -> None:
+        """Reads the state of gates and journal whenever it is asked for."""
+        for name, gate in gates.items():
+            self._in_flight.labels(name).set_function(partial(getattr, gate, "in_flight"))
+            for state in GATE_STATES:
+                self._gate.labels(name, state).set_function(partial(is_in, gate, state))
+        self._journal.set_function(lambda: journal.depth)
+
+    def counted(self, census: Mapping[tuple[str, str], int]) -> None:
+        """Takes the grants by platform and state, as they were counted now."""
+        self._grants.clear()
+        for (platform, state), count in census.items():
+            self._grants.labels(platform, state).set(count)
 
     def connected(self, platform: str, outcome: str) -> None:
         self._connects.labels(platform, outcome).inc()
@@ -98,3 +133,11 @@ class Metrics:
         """Serves /metrics on a port of its own, from a thread of its own; the port that was bound."""
         server, _ = start_http_server(port, host, registry=self.registry)
         return int(server.server_port)
+
+
+def is_in(gate: Gate, state: str) -> bool:
+    if gate.paused:
+        return state == "paused"
+    if gate.held:
+        return state == "held"
+    return state == ("probing" if gate.probing else "open")

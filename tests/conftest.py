@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import uuid_utils
 
-from server.storage.engine import Clock, Engine, SqliteEngine
+from server.storage.clock import Clock
+from server.storage.engine import Engine, SqliteEngine
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from server.storage.postgres import PostgresEngine

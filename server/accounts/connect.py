@@ -17,11 +17,13 @@ from server.accounts.errors import (
     CallerNotPermitted,
     ConnectRefused,
     InvalidField,
+    PlatformPaused,
     Reason,
     UnknownPlatform,
 )
 from server.accounts.exchange import Exchanger, refusal
 from server.accounts.flow import AuthorizationRequest, AuthorizationResponse, Begun, Phase
+from server.accounts.gate import Gate
 from server.accounts.model import Account, PlatformRules, Secret
 from server.accounts.ports import NewId, Platform, Store
 
@@ -38,12 +40,14 @@ class Connector:
         self,
         store: Store,
         platforms: Mapping[str, Platform],
+        gates: Mapping[str, Gate],
         exchanger: Exchanger,
         new_id: NewId,
         callback_uri: Callable[[str], str],
     ) -> None:
         self._store = store
         self._platforms = platforms
+        self._gates = gates
         self._exchanger = exchanger
         self._new_id = new_id
         self._callback_uri = callback_uri
@@ -61,7 +65,7 @@ class Connector:
     ) -> Begun:
         """Stores an authorization request and returns the URL for the user's browser.
 
-        Raises UnknownPlatform, InvalidField, CallerNotPermitted, AccountNotFound.
+        Raises UnknownPlatform, InvalidField, CallerNotPermitted, AccountNotFound, PlatformPaused.
         """
         speaks = self._platform(platform)
         admit(caller, profile_id, platform)
@@ -69,6 +73,8 @@ class Connector:
         asked = asked_scopes(scopes, speaks.rules)
         if account_id is not None:
             await self._check_reconnect(caller, account_id, profile_id, platform)
+        if why := self._gates[platform].paused:
+            raise PlatformPaused(platform, why)
         now = await self._store.now()
         state, code_verifier = new_secret(), new_secret()
         request = AuthorizationRequest(

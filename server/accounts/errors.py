@@ -91,6 +91,42 @@ class StoreUnavailable(AccountError):
     retry_after = timedelta(seconds=1)
 
 
+class AccountExpired(AccountError):
+    """The account's grant is dead: the user has to connect it again."""
+
+    reason = Reason.ACCOUNT_EXPIRED
+
+    def __init__(self, account_id: str, status_reason: str) -> None:
+        text = "the account is expired; the user has to connect it again"
+        super().__init__(text, account_id=account_id, status_reason=status_reason)
+
+
+class AccountRevoked(AccountError):
+    reason = Reason.ACCOUNT_REVOKED
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__("the account was revoked; the user has to connect it again", account_id=account_id)
+
+
+class PlatformPaused(AccountError):
+    """An operator has paused the platform."""
+
+    reason = Reason.PLATFORM_PAUSED
+
+    def __init__(self, platform: str, why: str) -> None:
+        super().__init__(f"{platform} is paused: {why}", platform=platform)
+
+
+class PlatformUnavailable(AccountError):
+    """The platform cannot be asked now, or brought nothing; `retry_after` is when to try again."""
+
+    reason = Reason.PLATFORM_UNAVAILABLE
+
+    def __init__(self, platform: str, why: str, retry_after: timedelta) -> None:
+        super().__init__(f"{platform} brought no fresh token: {why}", platform=platform)
+        self.retry_after = retry_after
+
+
 class ConnectRefused(AccountError):
     """A connect that cannot be completed, for the reason that was recorded with it."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 
 class EventKind(StrEnum):
@@ -37,3 +40,16 @@ ACCOUNT_CHANGES: Final = frozenset(
         EventKind.PLATFORM_REVOCATION_CONFIRMED,
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One committed fact about an account."""
+
+    number: int | None
+    """Its place among all changes of accounts; None for facts that change none."""
+    time: datetime
+    kind: str
+    caller: str
+    """Who caused it; empty for the service itself."""
+    facts: Mapping[str, Any]

@@ -15,6 +15,7 @@ from server.accounts.errors import (
     Reason,
 )
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
+from server.accounts.gate import Gate
 from server.accounts.grants import NewGrant, TokenSet
 from server.accounts.model import Account, Identity, Secret
 from server.accounts.ports import NewId, Observer, Platform, Store
@@ -38,6 +39,7 @@ class Exchanger:
         self,
         store: Store,
         platforms: Mapping[str, Platform],
+        gates: Mapping[str, Gate],
         observer: Observer,
         new_id: NewId,
         *,
@@ -45,6 +47,7 @@ class Exchanger:
     ) -> None:
         self._store = store
         self._platforms = platforms
+        self._gates = gates
         self._observer = observer
         self._new_id = new_id
         self._min_interval = min_interval
@@ -55,8 +58,12 @@ class Exchanger:
     ) -> tuple[Account, ...] | None:
         """The accounts that the code brought, or None if somebody else has begun this exchange.
 
-        Raises ConnectRefused with the reason that is recorded for everyone who asks later.
+        Raises ConnectRefused with the reason that is recorded for everyone who asks later. While the platform is paused
+        nothing is recorded, and the connect can still be completed afterwards.
         """
+        if why := self._gates[request.platform].paused:
+            text = f"{request.platform} is paused: {why}"
+            raise refusal(request, Reason.PLATFORM_PAUSED, text, platform=request.platform)
         # The start too runs in the task: it erases the code, so nobody may give up between the two.
         task = asyncio.create_task(self._run(request, code, expected))
         self._running.add(task)

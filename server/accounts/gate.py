@@ -1,58 +1,148 @@
-"""The gate of one platform: how many requests may be under way, and since when and why none may begin."""
+"""The gate of one platform: how many requests may be under way, how fast they may begin, and why none may now."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+
+SHORTEST_SLEEP = 0.001
+SMOOTHING_SECONDS = 0.1
+"""A claim takes as many as may begin in this time, so that a backlog is worked off evenly."""
 
 
 class Gate:
-    """Caps the requests in flight to one platform and holds new ones back until a moment, with the reason.
+    """Caps the requests in flight to one platform and their rate, and holds new ones back, with the reason.
 
-    Retry-After, a refused registration and operators only set it; whoever begins requests asks it first. Waits are on
-    a monotonic clock, so a jump of the wall clock opens nothing.
+    Retry-After, the breaker, the brown-out guard and operators only set it; whoever begins requests asks it first.
+    Waits are on a monotonic clock, `now`, so a jump of the wall clock opens nothing. `rate` is requests begun a second.
     """
 
-    def __init__(self, in_flight_cap: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        in_flight_cap: int,
+        rate: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.rate = rate
         self._cap = in_flight_cap
-        self._clock = clock
+        self._narrowed: int | None = None
+        self.now = clock
+        self._sleep = sleep
         self._in_flight = 0
+        self._paused = ""
         self._opens_at = 0.0
         self._reason = ""
+        self._hold_pauses = False
         self._left = asyncio.Event()
+        self._allowance, self._allowed_at = self._burst, clock()
 
-    @property
-    def free(self) -> int:
-        """How many requests may begin now."""
-        return 0 if self.held else self._cap - self._in_flight
+    # --- what may begin
 
     @property
     def held(self) -> str:
         """Why no request may begin now; empty if some may."""
-        return self._reason if self._clock() < self._opens_at else ""
+        return self._paused or (self._reason if self.opens_in else "")
+
+    @property
+    def paused(self) -> str:
+        """Why nothing at all is sent to the platform: an operator says so, or it refuses us; empty if neither is so."""
+        return self._paused or (self._reason if self._hold_pauses and self.opens_in else "")
+
+    @property
+    def opens_in(self) -> timedelta:
+        """How long the present hold lasts; nothing if there is none. A pause lasts until it is ended."""
+        return timedelta(seconds=max(0.0, self._opens_at - self.now()))
+
+    @property
+    def probing(self) -> bool:
+        """Whether only a few requests are let through, to see whether the platform has recovered."""
+        return self._narrowed is not None
 
     @property
     def in_flight(self) -> int:
         return self._in_flight
 
+    @property
+    def free(self) -> int:
+        """How many of the scheduler's requests may begin now. An eighth of the cap is kept for those on demand."""
+        return 0 if self.held else max(0, min(self._slots, math.floor(self._allowed)))
+
+    async def room(self) -> int:
+        """Waits until a good part of cap and rate is free, so that claims come in batches; how many may begin."""
+        while not self.held:
+            enough = 1 if self.probing else max(1, self._cap // 4)
+            if self._in_flight and self._slots < enough:
+                await self._someone_left()
+            elif (missing := self._burst - self._allowed) > 0:
+                await self._sleep(max(missing / self.rate, SHORTEST_SLEEP))
+            else:
+                break
+        return self.free
+
+    async def turn(self) -> None:
+        """Waits for the turn of one request on demand. It goes before the scheduler's, on credit of their rate."""
+        while self._in_flight >= self._cap:
+            await self._someone_left()
+        if (missing := 1 - self._burst - self._allowed) > 0:
+            await self._sleep(missing / self.rate)
+
     def enter(self) -> None:
+        self._allowance, self._allowed_at = self._allowed - 1, self.now()
         self._in_flight += 1
 
     def leave(self) -> None:
         self._in_flight -= 1
         self._left.set()
 
-    def hold(self, span: timedelta, reason: str) -> None:
-        """Lets nothing begin for `span`; a hold that ends sooner than the present one changes nothing."""
-        opens_at = self._clock() + span.total_seconds()
-        if opens_at > self._opens_at:
-            self._opens_at, self._reason = opens_at, reason
+    # --- what holds it
 
-    async def room(self) -> int:
-        """Waits until a quarter of the cap is free, or nothing is in flight; so claims come in batches."""
-        while self._in_flight and self._cap - self._in_flight < max(1, self._cap // 4):
-            self._left.clear()
-            await self._left.wait()
-        return self.free
+    def hold(self, span: timedelta, reason: str, *, pauses: bool = False) -> None:
+        """Lets no refresh begin for `span`, and nothing else either if it `pauses`.
+
+        A hold that ends sooner than the present one changes nothing.
+        """
+        opens_at = self.now() + span.total_seconds()
+        if opens_at > self._opens_at:
+            self._opens_at, self._reason, self._hold_pauses = opens_at, reason, pauses
+        self._left.set()
+
+    def narrow(self, cap: int) -> None:
+        """Lets only so many be under way, until it is widened again."""
+        self._narrowed = cap
+
+    def widen(self) -> None:
+        self._narrowed = None
+
+    def pause(self, reason: str) -> None:
+        """Lets nothing begin until `resume`."""
+        self._paused = reason
+        self._left.set()
+
+    def resume(self) -> None:
+        """Ends a pause, and whatever else holds or narrows the gate."""
+        self._paused, self._opens_at, self._narrowed = "", 0.0, None
+
+    @property
+    def _slots(self) -> int:
+        cap = self._cap - self._cap // 8 if self._narrowed is None else self._narrowed
+        return cap - self._in_flight
+
+    @property
+    def _burst(self) -> float:
+        """As many as may begin at once."""
+        return min(max(1.0, self.rate * SMOOTHING_SECONDS), self._cap)
+
+    @property
+    def _allowed(self) -> float:
+        """What the rate allows now; below nothing where requests on demand have taken it in advance."""
+        if math.isinf(self.rate):
+            return self._burst
+        return min(self._burst, self._allowance + self.rate * (self.now() - self._allowed_at))
+
+    async def _someone_left(self) -> None:
+        self._left.clear()
+        await self._left.wait()

@@ -65,6 +65,35 @@ class ClaimedGrant:
     claim_time: datetime
     owner: str
     lease_expire_time: datetime
+    caller: str = ""
+    """Who asked for it; empty where it was due."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """Where a grant stands, without its tokens."""
+
+    id: str
+    platform: str
+    state: GrantState
+    generation: int
+    refreshable: bool
+    """Whether it has a refresh token."""
+    access_token_expire_time: datetime | None
+    due_time: datetime | None
+    lease_owner: str
+    lease_expire_time: datetime | None
+    sends: int
+    attempts: int
+    last_error: str
+    last_refresh_time: datetime | None
+    create_time: datetime
+    has_candidate: bool
+    has_unread_reply: bool
+
+    def lives_at(self, moment: datetime) -> bool:
+        """Whether the access token is good then, as far as its expiry tells."""
+        return self.access_token_expire_time is None or self.access_token_expire_time > moment
 
 
 @dataclass(frozen=True, slots=True)

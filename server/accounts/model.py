@@ -138,9 +138,21 @@ class PlatformRules:
     """Taken where a reply names none; None: such a token does not end."""
     refresh_token_single_use: bool
     """Whether a refresh may replace the refresh token, so that a lost answer is a lost token."""
+    replay_grace: timedelta
+    """For how long the platform, by its own documentation, takes a used refresh token once more."""
     revocation_supported: bool
     revocation_ends_user_grant: bool
     """Whether revoking one token ends every grant of that user for our app."""
     identity_interval: timedelta
     denied_errors: frozenset[str]
     """The authorization errors that mean: the user said no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What an operator last said about a platform: paused for a reason, or to go on (an empty reason)."""
+
+    platform: str
+    reason: str
+    operator: str
+    time: datetime

@@ -9,18 +9,20 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from server.accounts.events import Event
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
 from server.accounts.grants import (
     ClaimedGrant,
     ClaimedRevocation,
     Commit,
+    GrantRecord,
     IdentityRead,
     NewGrant,
     Refreshed,
     Retry,
     TokenSet,
 )
-from server.accounts.model import Account, AccountFilter, Identity, Page, PlatformRules, Secret, StatusReason
+from server.accounts.model import Account, AccountFilter, Identity, Page, Pause, PlatformRules, Secret, StatusReason
 
 NewId = Callable[[], str]
 
@@ -80,6 +82,13 @@ class Journal(Protocol):
     def depth(self) -> int:
         """How many are waiting."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether it has room for what may come, as far as is known."""
+
+    async def make_ready(self) -> None:
+        """Sets room aside, unless it is ready. Raises OSError."""
+
     async def keep(self, refreshed: Refreshed) -> None:
         """Returns when it is safe on disk. Raises OSError."""
 
@@ -104,6 +113,14 @@ class Store(Protocol):
     async def account(self, account_id: str) -> Account | None: ...
 
     async def accounts(self, account_ids: Sequence[str]) -> tuple[Account, ...]: ...
+
+    async def grant(self, grant_id: str) -> GrantRecord | None: ...
+
+    async def token_set(self, grant_id: str) -> TokenSet | None:
+        """The newest token set of a grant; None if it has none any more."""
+
+    async def events_of(self, account_id: str, *, limit: int) -> tuple[Event, ...]:
+        """The newest events of an account, oldest first."""
 
     async def list_accounts(self, which: AccountFilter, *, after: str, size: int) -> Page:
         """At most `size` accounts with ids greater than `after`, in the order of their ids."""
@@ -145,8 +162,21 @@ class Store(Protocol):
     async def free_dead_leases(self) -> int:
         """Ends the leases of processes that cannot be alive any more; how many. Only a store of one process can say."""
 
-    async def claim_due(self, platform: str, *, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
-        """Makes up to `limit` due refreshable grants ours, soonest due first, in one durable commit."""
+    async def claim_due(
+        self, platform: str, *, owner: str, lease: timedelta, limit: int, first_sends_only: bool = False
+    ) -> list[ClaimedGrant]:
+        """Makes up to `limit` due refreshable grants ours, soonest due first, in one durable commit.
+
+        `first_sends_only` leaves out those whose refresh token may have reached the platform before.
+        """
+
+    async def claim_grants(
+        self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta, caller: str
+    ) -> list[ClaimedGrant]:
+        """Makes those of the named refreshable grants ours that are due, or ready and `min_interval` old.
+
+        A grant that failed before waits for its due time. `caller` is who asks.
+        """
 
     async def commit_refresh(self, refreshed: Refreshed) -> Commit:
         """Stores a new token set if the generation spent is still the newest; safe to repeat."""
@@ -194,3 +224,11 @@ class Store(Protocol):
         """The platform has confirmed: the tokens are erased, and the account says so once none of its are left."""
 
     async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> None: ...
+
+    # --- operating
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """What operators last said about platforms."""
+
+    async def set_pause(self, platform: str, *, reason: str, operator: str) -> None:
+        """Pauses a platform for all processes; an empty reason lets it go on."""

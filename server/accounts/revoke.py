@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from server.accounts.callers import Caller
 from server.accounts.errors import PlatformError, PlatformRefused
+from server.accounts.gate import Gate
 from server.accounts.grants import ClaimedRevocation
 from server.accounts.model import Account, PlatformRevocation
 from server.accounts.ports import Observer, Platform, Store
@@ -25,10 +26,18 @@ AT_ONCE = 8
 class Revoker:
     """Revokes accounts, and works off the outbox of tokens that the platform has not confirmed yet."""
 
-    def __init__(self, store: Store, reader: Reader, platforms: Mapping[str, Platform], observer: Observer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        reader: Reader,
+        platforms: Mapping[str, Platform],
+        gates: Mapping[str, Gate],
+        observer: Observer,
+    ) -> None:
         self._store = store
         self._reader = reader
         self._platforms = platforms
+        self._gates = gates
         self._observer = observer
         self._running: set[asyncio.Task[int]] = set()
         self._stopping = False
@@ -36,7 +45,8 @@ class Revoker:
     async def revoke(self, caller: Caller, account_id: str) -> Account:
         """The revoked account with what the platform has confirmed by now. Raises AccountNotFound.
 
-        The platform is asked once, for at most 3 seconds, and then in the background. Repeating it changes nothing.
+        The platform is asked once, for at most 3 seconds, and then in the background; while it is paused, later.
+        Repeating it changes nothing.
         """
         account = await self._reader.get(caller, account_id)
         platform = self._platforms.get(account.platform)
@@ -70,6 +80,8 @@ class Revoker:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _round(self, platform_id: str, account_id: str | None) -> int:
+        if self._gates[platform_id].paused:
+            return 0
         claimed = await self._store.claim_revocations(platform_id, lease=LEASE, limit=AT_ONCE, account_id=account_id)
         await asyncio.gather(*(self._one(platform_id, entry) for entry in claimed))
         return len(claimed)

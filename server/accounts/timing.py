@@ -14,8 +14,16 @@ EARLIEST, SPREAD = 0.75, 0.10
 REPLAY_MARGIN = timedelta(minutes=5)
 """How long before the access token ends a refresh of unknown outcome is tried once more."""
 
+TOKEN_TIMEOUT = timedelta(seconds=20)
+"""How long a token request may take; a lease must outlast it."""
+
 BACKOFF_BASE = timedelta(seconds=5)
 BACKOFF_CAP = timedelta(hours=1)
+
+
+def token_timeout(lease: timedelta) -> timedelta:
+    """How long a token request may take under such a lease: a third of it at most."""
+    return min(TOKEN_TIMEOUT, lease / 3)
 
 
 def stable_share(grant_id: str) -> float:
@@ -37,9 +45,12 @@ def refresh_due_time(grant_id: str, token_set: TokenSet, now: datetime, min_inte
     return now + max(life * (EARLIEST + SPREAD * stable_share(grant_id)), min_interval)
 
 
-def replay_time(token_set: TokenSet, now: datetime) -> datetime:
-    """When a refresh token that may be spent is tried once more: shortly before the access token ends."""
-    if token_set.expire_time is None:
+def replay_time(token_set: TokenSet, now: datetime, grace_end: datetime) -> datetime:
+    """When a refresh token that may be spent is tried once more: shortly before the access token ends.
+
+    At once where the platform is known to take it again until `grace_end`.
+    """
+    if token_set.expire_time is None or now < grace_end:
         return now
     return max(now, token_set.expire_time - REPLAY_MARGIN)
 

@@ -7,10 +7,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import ValidationError
 
+from server.accounts.timing import token_timeout
 from server.config.settings import ENDPOINTS, CallerSettings, Database, Platform, Refresh, Section, Server
 from server.config.values import is_loopback, is_safe, split_address, split_url
 
@@ -36,7 +37,13 @@ def check(data: dict[str, Any], folder: Path, known_platforms: tuple[str, ...]) 
     public = split_url(server.public_url) if server is not None else None
     if server is not None:
         yield from check_server(server, public)
-    yield from check_database(sound(Database, data.get("database")), sound(Refresh, data.get("refresh", {})))
+    refresh = sound(Refresh, data.get("refresh", {}))
+    yield from check_database(sound(Database, data.get("database")), refresh)
+    if server is not None and refresh is not None and server.drain_timeout < (least := token_timeout(refresh.lease)):
+        yield (
+            f"server.drain_timeout: shorter than a token request may take ({least.total_seconds():g} s), so a stop "
+            "could cut off a refresh whose answer is then lost"
+        )
     if not data.get("platforms"):
         yield "platforms: at least one is needed: [platforms.twitter]"
     for name, platform in sound_each(Platform, data.get("platforms")).items():
@@ -75,6 +82,8 @@ def check_database(database: Database | None, refresh: Refresh | None) -> Iterat
         parts = urlsplit("")
     if parts.scheme != "postgresql" or not parts.path.strip("/"):
         yield 'database.url: "sqlite:///path/to/accounts.db" or "postgresql://user@host/database"'
+    elif "options" in parse_qs(parts.query):
+        yield "database.url: the parameter options is the service's own (time limits, time zone)"
     elif refresh is not None and refresh.journal is None:
         yield "refresh.journal: required with PostgreSQL: a folder on this machine, for this process alone"
 

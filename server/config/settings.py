@@ -83,6 +83,7 @@ class Platform(Section):
     revocation_endpoint: str | None = None
     identity_endpoint: str | None = None
     api_base: str | None = None
+    refresh_rate: float | None = Field(default=None, gt=0, le=100_000)
 
     @property
     def overrides(self) -> dict[str, str]:

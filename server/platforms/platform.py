@@ -11,12 +11,12 @@ from functools import partial
 from server.accounts.flow import Endpoints
 from server.accounts.grants import TokenSet
 from server.accounts.model import Identity, PlatformRules, Secret
+from server.accounts.timing import TOKEN_TIMEOUT
 from server.platforms import exchange, oauth
 from server.platforms.definition import OAuth2Platform, Rotation
 from server.platforms.http import Sender
 from server.platforms.registration import Registration
 
-TOKEN_TIMEOUT = timedelta(seconds=20)
 READ_TIMEOUT = timedelta(seconds=10)
 EXCHANGES_AT_ONCE = 8
 
@@ -105,6 +105,7 @@ def to_rules(definition: OAuth2Platform, endpoints: Endpoints) -> PlatformRules:
         code_lifetime=definition.code_lifetime,
         default_access_token_lifetime=definition.default_access_token_lifetime,
         refresh_token_single_use=definition.rotation is not Rotation.NONE,
+        replay_grace=definition.replay_grace,
         revocation_supported=bool(endpoints.revocation),
         revocation_ends_user_grant=definition.revocation_ends_user_grant,
         identity_interval=definition.identity_interval,

@@ -6,6 +6,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 
 from server.accounts.callers import Caller
 from server.accounts.connect import Connector
+from server.accounts.fresh import FreshTokens
 from server.accounts.read import Reader
 from server.accounts.revoke import Revoker
 from server.rpc import fields
@@ -16,9 +17,12 @@ from server.rpc.page_tokens import Listing, PageTokens
 class AccountService:
     """The methods of synposter.accounts.v1.AccountService, by their names there; guard.py wraps them."""
 
-    def __init__(self, connector: Connector, reader: Reader, revoker: Revoker, page_tokens: PageTokens) -> None:
+    def __init__(
+        self, connector: Connector, reader: Reader, fresh: FreshTokens, revoker: Revoker, page_tokens: PageTokens
+    ) -> None:
         self._connector = connector
         self._reader = reader
+        self._fresh = fresh
         self._revoker = revoker
         self._page_tokens = page_tokens
 
@@ -71,6 +75,14 @@ class AccountService:
             write_account(response.accounts.add(), account)
         if page.more:
             response.next_page_token = self._page_tokens.write(caller, listing, page.accounts[-1].id)
+        return response
+
+    async def RefreshAccount(self, request: pb.RefreshAccountRequest, caller: Caller) -> pb.RefreshAccountResponse:  # noqa: N802
+        account, refreshed = await self._fresh.refresh(
+            caller, fields.account_id(request.id, "id"), fields.min_remaining_lifetime(request)
+        )
+        response = pb.RefreshAccountResponse(refreshed=refreshed)
+        write_account(response.account, account)
         return response
 
     async def Revoke(self, request: pb.RevokeRequest, caller: Caller) -> pb.RevokeResponse:  # noqa: N802

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from synposter.accounts.v1 import account_service_pb2 as pb
@@ -22,6 +23,7 @@ UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 MOST_SCOPES: Final = 50
 PAGE_SIZE: Final = 50
 MOST_PAGE_SIZE: Final = 500
+MOST_REMAINING: Final = timedelta(days=365)
 STATUSES: Final = {status.value: status for status in Status}
 
 
@@ -52,6 +54,16 @@ def scopes(asked: Sequence[str]) -> tuple[str, ...]:
         if not SCOPE.fullmatch(scope):
             raise InvalidField("scopes", "each must be 1 to 128 printable ASCII characters without spaces")
     return tuple(dict.fromkeys(asked))
+
+
+def min_remaining_lifetime(request: pb.RefreshAccountRequest) -> timedelta | None:
+    """None where it is not set."""
+    if not request.HasField("min_remaining_lifetime"):
+        return None
+    given = request.min_remaining_lifetime
+    if given.seconds < 0 or given.nanos < 0 or given.seconds > MOST_REMAINING.total_seconds():
+        raise InvalidField("min_remaining_lifetime", "must be from 0 to 365 days")
+    return timedelta(seconds=given.seconds, microseconds=given.nanos // 1000)
 
 
 def page_size(asked: int) -> int:

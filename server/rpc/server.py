@@ -12,14 +12,16 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection as grpc_reflection
 from grpc_reflection.v1alpha import reflection_pb2
-from synposter.accounts.v1 import account_service_pb2
+from synposter.accounts.v1 import account_service_pb2, operations_service_pb2
 
 from server.accounts.callers import Caller
 from server.rpc.account_service import AccountService
 from server.rpc.guard import Policy, guarded, guarded_stream, parser
 from server.rpc.health import Health
+from server.rpc.operations_service import OperationsService
 
 ACCOUNTS: Final = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"]
+OPERATIONS: Final = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
 HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -44,18 +46,25 @@ class CannotListen(RuntimeError):
 
 
 class GrpcServer:
-    """Serves AccountService, health and, if asked for, reflection.
+    """Serves AccountService, OperationsService, health and, if asked for, reflection.
 
-    `ping` returns while the store answers and raises otherwise. Raises MethodWithoutPolicy.
+    `ping` returns while the service is ready and raises otherwise. Raises MethodWithoutPolicy.
     """
 
     def __init__(
-        self, service: AccountService, policy: Policy, *, ping: Callable[[], Awaitable[None]], reflection: bool
+        self,
+        accounts: AccountService,
+        operations: OperationsService,
+        policy: Policy,
+        *,
+        ping: Callable[[], Awaitable[None]],
+        reflection: bool,
     ) -> None:
-        self._health = Health(ping, [ACCOUNTS.full_name])
-        self._handlers = [generic_handler(ACCOUNTS, service, policy), generic_handler(HEALTH, self._health, policy)]
+        self._health = Health(ping, [ACCOUNTS.full_name, OPERATIONS.full_name])
+        behaviours = {ACCOUNTS: accounts, OPERATIONS: operations, HEALTH: self._health}
+        self._handlers = [generic_handler(kind, behaviour, policy) for kind, behaviour in behaviours.items()]
         if reflection:
-            names = (ACCOUNTS.full_name, HEALTH.full_name, REFLECTION.full_name)
+            names = (*(kind.full_name for kind in behaviours), REFLECTION.full_name)
             self._handlers.append(generic_handler(REFLECTION, Reflection(names), policy))
         self._server: grpc.aio.Server | None = None
 

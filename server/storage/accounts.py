@@ -184,7 +184,7 @@ def of_grant(tx: Transaction, grant_id: str) -> list[Any]:
     return tx.lock_all(AccountRow.select().where(AccountRow.grant_id == grant_id))
 
 
-def expire(tx: Transaction, grant_id: str, reason: StatusReason, error: str) -> None:
+def expire(tx: Transaction, grant_id: str, reason: StatusReason, error: str, caller: str = "") -> None:
     """The accounts of a dead grant are EXPIRED."""
     for row in of_grant(tx, grant_id):
         if row.status != Status.ACTIVE.value:
@@ -197,6 +197,7 @@ def expire(tx: Transaction, grant_id: str, reason: StatusReason, error: str) -> 
             account_id=row.id,
             profile_id=row.profile_id,
             platform=row.platform,
+            caller=caller,
             reason=reason.name,
             error=error,
         )

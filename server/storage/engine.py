@@ -12,7 +12,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +20,7 @@ import peewee
 from playhouse.cysqlite_ext import CySqliteDatabase
 
 from server.accounts.errors import StoreUnavailable
+from server.storage.clock import Clock, SteadyClock
 
 T = TypeVar("T")
 Work = Callable[[Any], T]
@@ -57,43 +57,28 @@ class Engine(Protocol):
 
     async def read(self, work: Work[T]) -> T: ...
 
+    async def survey(self, work: Work[T]) -> T:
+        """A read that may take long: it holds up nothing else."""
+
     async def write(self, work: Work[T]) -> T: ...
 
     def close(self) -> None: ...
 
 
-class Clock(Protocol):
-    """The database's time; tests move `offset`."""
-
-    offset: timedelta
-
-    def __call__(self) -> datetime: ...
-
-
-class MachineClock:
-    """This machine's time: that of a database that is a file on it."""
-
-    def __init__(self) -> None:
-        self.offset = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.offset
-
-
 class SqliteEngine:
-    """One SQLite file, held by one process.
+    """One SQLite file, held by one process; commands that leave leases alone may work beside it (`alone=False`).
 
     Raises DatabaseInUse when another process holds it, RuntimeError when the SQLite library is too old to be safe.
     """
 
     locks_rows = False
 
-    def __init__(self, path: Path) -> None:
-        self.clock = MachineClock()
+    def __init__(self, path: Path, *, alone: bool = True) -> None:
+        self.clock = SteadyClock()
         if CySqliteDatabase.server_version < OLDEST_SAFE_SQLITE:
             raise RuntimeError(f"SQLite {CySqliteDatabase.server_version} can lose commits; 3.51.3 or newer is needed")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = hold(path)
+        self._lock = hold(path) if alone else None
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
         self.database = CySqliteDatabase(str(path), rank_functions=False, pragmas=PRAGMAS, timeout=BUSY_SECONDS)
@@ -107,6 +92,18 @@ class SqliteEngine:
         """Runs `work(database)` here and now. Raises StoreUnavailable."""
         try:
             return work(self.database)
+        except (peewee.OperationalError, peewee.InterfaceError, cysqlite.OperationalError) as error:
+            raise unavailable(error) from error
+
+    async def survey(self, work: Work[T]) -> T:
+        """Runs `work(database)` in a thread, on a connection of its own. Raises StoreUnavailable."""
+
+        def run() -> T:
+            with self.database.connection_context():
+                return work(self.database)
+
+        try:
+            return await asyncio.to_thread(run)
         except (peewee.OperationalError, peewee.InterfaceError, cysqlite.OperationalError) as error:
             raise unavailable(error) from error
 
@@ -128,7 +125,8 @@ class SqliteEngine:
         self._jobs.put(None)
         self._writer.join()
         self.database.close()
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _write_all(self) -> None:
         self.database.connect()

@@ -6,17 +6,30 @@ The generation fences: a token set is stored only over the generation it was ref
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from peewee import Database, fn
+
 from server.accounts.events import EventKind
-from server.accounts.grants import ClaimedGrant, Commit, GrantState, IdentityRead, NewGrant, Refreshed, Retry, TokenSet
+from server.accounts.grants import (
+    ClaimedGrant,
+    Commit,
+    GrantRecord,
+    GrantState,
+    IdentityRead,
+    NewGrant,
+    Refreshed,
+    Retry,
+    TokenSet,
+)
 from server.accounts.model import StatusReason
 from server.storage import accounts, revocations
 from server.storage.schema import GrantRow
 from server.storage.statement import slot
 from server.storage.token_sets import grant_context, open_grant, pack, unpack
-from server.storage.transaction import Transaction, instant, micros, optional_micros
+from server.storage.transaction import Transaction, instant, micros, optional_instant, optional_micros
 from server.storage.vault import SealBroken
 
 log = logging.getLogger(__name__)
@@ -50,6 +63,55 @@ def get(tx: Transaction, grant_id: str) -> Any:
     return tx.lock(GrantRow.select().where(GrantRow.id == grant_id))
 
 
+def record(tx: Transaction, grant_id: str) -> GrantRecord | None:
+    row = GrantRow.select().where(GrantRow.id == grant_id).first(tx.database)
+    if row is None:
+        return None
+    return GrantRecord(
+        id=row.id,
+        platform=row.platform,
+        state=GrantState(row.state),
+        generation=row.generation,
+        refreshable=row.refreshable,
+        access_token_expire_time=optional_instant(row.access_token_expire_time),
+        due_time=optional_instant(row.due_time),
+        lease_owner=row.lease_owner or "",
+        lease_expire_time=optional_instant(row.lease_expire_time),
+        sends=row.sends,
+        attempts=row.attempts,
+        last_error=row.last_error,
+        last_refresh_time=optional_instant(row.last_refresh_time),
+        create_time=instant(row.create_time),
+        has_candidate=row.candidate is not None,
+        has_unread_reply=row.unread_reply is not None,
+    )
+
+
+def census(database: Database) -> dict[tuple[str, str], int]:
+    """Grants by platform and state: those that are not ready are few, the others are counted by their due times."""
+    count = fn.COUNT(GrantRow.id)
+    waiting = GrantRow.select(GrantRow.platform, count).where(GrantRow.due_time.is_null(False))
+    others = GrantRow.select(GrantRow.platform, GrantRow.state, count).where(GrantRow.state != GrantState.READY)
+    due = GrantRow.select(GrantRow.platform, count).where(
+        GrantRow.state != GrantState.READY, GrantRow.due_time.is_null(False)
+    )
+    ready = dict(waiting.group_by(GrantRow.platform).tuples().execute(database))
+    not_ready = dict(due.group_by(GrantRow.platform).tuples().execute(database))
+    counted = {
+        (platform, str(state)): number
+        for platform, state, number in others.group_by(GrantRow.platform, GrantRow.state).tuples().execute(database)
+    }
+    for platform, number in ready.items():
+        counted[platform, str(GrantState.READY)] = number - not_ready.get(platform, 0)
+    return counted
+
+
+def newest(tx: Transaction, grant_id: str) -> TokenSet | None:
+    """Raises SealBroken."""
+    row = GrantRow.select().where(GrantRow.id == grant_id).first(tx.database)
+    return None if row is None or row.state in (GrantState.REVOKING, GrantState.DEAD) else open_grant(tx, row)
+
+
 # --- refreshing
 
 
@@ -78,18 +140,37 @@ def any_due(tx: Transaction, platform: str, *, refreshable: bool) -> bool:
     return statement.run(tx.database, **values).fetchone() is not None
 
 
-def lock_due(tx: Transaction, platform: str, *, refreshable: bool, limit: int) -> list[Any]:
+def lock_due(tx: Transaction, platform: str, *, refreshable: bool, limit: int, unspent: bool = False) -> list[Any]:
     """The rows that are due, soonest first. Those that another process is taking are passed over, so that several share
     the work instead of queueing for it."""
     due = (GrantRow.platform == platform) & (GrantRow.refreshable == refreshable) & (GrantRow.due_time <= tx.now_us)
+    if unspent:
+        due &= GrantRow.sends == 0
     return tx.lock_free(GrantRow.select().where(due).order_by(GrantRow.due_time).limit(limit))
 
 
-def claim_due(tx: Transaction, platform: str, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
+def claim_due(
+    tx: Transaction, platform: str, owner: str, lease: timedelta, limit: int, first_sends_only: bool
+) -> list[ClaimedGrant]:
+    return claim(tx, lock_due(tx, platform, refreshable=True, limit=limit, unspent=first_sends_only), owner, lease)
+
+
+def claim_these(
+    tx: Transaction, grant_ids: Sequence[str], owner: str, lease: timedelta, min_interval: timedelta, caller: str
+) -> list[ClaimedGrant]:
+    refreshed_before = micros(tx.now - min_interval)
+    old_enough = fn.COALESCE(GrantRow.last_refresh_time, GrantRow.create_time) <= refreshed_before
+    early = (GrantRow.state == GrantState.READY) & (GrantRow.attempts == 0) & old_enough
+    claimable = (GrantRow.refreshable == True) & ((GrantRow.due_time <= tx.now_us) | early)  # noqa: E712 (SQL)
+    rows = tx.lock_free(GrantRow.select().where(GrantRow.id.in_(list(grant_ids)), claimable))
+    return claim(tx, rows, owner, lease, caller)
+
+
+def claim(tx: Transaction, rows: list[Any], owner: str, lease: timedelta, caller: str = "") -> list[ClaimedGrant]:
     """Intent, durable before any byte is sent: the lease, and one more possible send of this refresh token."""
     lease_expire_time = tx.now + lease
     claimed = []
-    for row in lock_due(tx, platform, refreshable=True, limit=limit):
+    for row in rows:
         try:
             token_set = open_grant(tx, row)
         except SealBroken:
@@ -99,16 +180,17 @@ def claim_due(tx: Transaction, platform: str, owner: str, lease: timedelta, limi
             ClaimedGrant(
                 id=row.id,
                 profile_id=row.profile_id,
-                platform=platform,
+                platform=row.platform,
                 generation=row.generation,
                 token_set=token_set,
                 found=GrantState(row.state),
                 sends=row.sends,
                 attempts=row.attempts,
-                due_time=instant(row.due_time),
+                due_time=tx.now if row.due_time is None else instant(row.due_time),
                 claim_time=tx.now,
                 owner=owner,
                 lease_expire_time=lease_expire_time,
+                caller=caller,
             )
         )
     if claimed:
@@ -257,6 +339,7 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
                 account_id=account.id,
                 profile_id=account.profile_id,
                 platform=account.platform,
+                caller=claimed.caller,
                 error=error,
                 state=retry.state,
                 attempt=claimed.attempts + 1,
@@ -304,7 +387,7 @@ def expire_grant(tx: Transaction, claimed: ClaimedGrant, reason: StatusReason, e
         return False
     if not GrantRow.update(**DEAD, last_error=error).where(still_ours(claimed)).execute(tx.database):
         return False
-    accounts.expire(tx, claimed.id, reason, error)
+    accounts.expire(tx, claimed.id, reason, error, claimed.caller)
     return True
 
 

@@ -23,6 +23,9 @@ from server.storage.vault import SealBroken, Vault
 log = logging.getLogger(__name__)
 
 UNFINISHED = ".part"
+RESERVE = ".reserve"
+RESERVE_BYTES = 512 * 1024
+"""Room for more entries than refreshes can be in flight (a block of 4 KiB each), given up when the disk is full."""
 
 
 class FileJournal:
@@ -40,14 +43,30 @@ class FileJournal:
         self._told: set[str] = set()
         self._finish_whole_entries()
         self._waiting = set(self._names())
+        self._reserved = False
 
     @property
     def depth(self) -> int:
         return len(self._waiting)
 
+    @property
+    def ready(self) -> bool:
+        return self._reserved
+
+    async def make_ready(self) -> None:
+        if not self._reserved:
+            await asyncio.to_thread(self._reserve)
+            self._reserved = True
+
     async def keep(self, refreshed: Refreshed) -> None:
         name = self._new_id()
-        await asyncio.to_thread(self._write, name, refreshed)
+        try:
+            await asyncio.to_thread(self._write, name, refreshed)
+        except OSError:
+            # The disk is full, or worse: what was set aside is given up, and nothing is claimed until it is back.
+            self._reserved = False
+            await asyncio.to_thread(self._give_up_reserve)
+            await asyncio.to_thread(self._write, name, refreshed)
         self._waiting.add(name)
 
     async def entries(self) -> list[tuple[str, Refreshed]]:
@@ -59,7 +78,20 @@ class FileJournal:
 
     def _names(self) -> list[str]:
         """Names are UUIDv7s, so their order is that of their times."""
-        return sorted(path.name for path in self._folder.iterdir() if path.is_file() and path.suffix != UNFINISHED)
+        return sorted(path.name for path in self._folder.iterdir() if path.is_file() and "." not in path.name)
+
+    def _reserve(self) -> None:
+        """Sets the room aside afresh, so that a folder that cannot be written to is noticed."""
+        file = os.open(self._folder / RESERVE, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(file, 0, RESERVE_BYTES)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        sync_folder(self._folder)
+
+    def _give_up_reserve(self) -> None:
+        (self._folder / RESERVE).unlink(missing_ok=True)
 
     def _finish_whole_entries(self) -> None:
         for unfinished in self._folder.glob("*" + UNFINISHED):

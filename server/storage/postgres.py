@@ -59,6 +59,8 @@ class PostgresEngine:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
 
+    survey = read
+
     async def write(self, work: Work[T]) -> T:
         """Runs `work(database)` in a transaction, durable when it returns; it may run more than once, and counts once.
 

@@ -160,3 +160,15 @@ class KeyCheckRow(Base):
 
     class Meta:
         table_name = "key_checks"
+
+
+class PauseRow(Base):
+    """What an operator last said about a platform; an empty reason lets it go on."""
+
+    platform = CharField(primary_key=True)
+    reason = TextField()
+    operator = TextField()
+    time = BigIntegerField()
+
+    class Meta:
+        table_name = "platform_pauses"

@@ -9,20 +9,22 @@ from typing import Any, TypeVar
 from peewee import Database
 
 from server.accounts.connect import EXCHANGE_LIMIT
-from server.accounts.errors import AccountNotFound
+from server.accounts.errors import AccountNotFound, StoreUnavailable
+from server.accounts.events import Event
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.grants import (
     ClaimedGrant,
     ClaimedRevocation,
     Commit,
+    GrantRecord,
     IdentityRead,
     NewGrant,
     Refreshed,
     Retry,
     TokenSet,
 )
-from server.accounts.model import Account, AccountFilter, Identity, Page, Secret, StatusReason
-from server.storage import accounts, grants, requests, revocations
+from server.accounts.model import Account, AccountFilter, Identity, Page, Pause, Secret, StatusReason
+from server.storage import accounts, grants, operating, requests, revocations
 from server.storage.engine import Engine
 from server.storage.schema import RequestRow, SecretRow
 from server.storage.statement import Statements
@@ -41,13 +43,19 @@ class Store:
         self._new_id = new_id
         self._clock = engine.clock
         self._statements = Statements()
+        self._takes_writes = True
 
     async def now(self) -> datetime:
         return self._clock()
 
     async def ping(self) -> None:
-        """Returns if the database answers. Raises StoreUnavailable."""
+        """Returns if the database answers and takes writes, as far as is known. Raises StoreUnavailable.
+
+        It is written to only after it has refused a write.
+        """
         await self._engine.read(lambda database: database.execute_sql("SELECT value FROM counters").fetchone())
+        if not self._takes_writes:
+            await self._write(operating.beat)
 
     async def page_token_key(self) -> bytes:
         """The 32 bytes that page tokens are sealed with; made by the first migration."""
@@ -61,6 +69,15 @@ class Store:
 
     async def accounts(self, account_ids: Sequence[str]) -> tuple[Account, ...]:
         return await self._engine.read(lambda database: accounts.several(database, self._statements, account_ids))
+
+    async def grant(self, grant_id: str) -> GrantRecord | None:
+        return await self._read(lambda tx: grants.record(tx, grant_id))
+
+    async def token_set(self, grant_id: str) -> TokenSet | None:
+        return await self._read(lambda tx: grants.newest(tx, grant_id))
+
+    async def events_of(self, account_id: str, *, limit: int) -> tuple[Event, ...]:
+        return await self._read(lambda tx: operating.events_of(tx, account_id, limit))
 
     async def list_accounts(self, which: AccountFilter, *, after: str, size: int) -> Page:
         return await self._engine.read(
@@ -109,10 +126,17 @@ class Store:
     async def free_dead_leases(self) -> int:
         return await self._write(grants.free_dead_leases)
 
-    async def claim_due(self, platform: str, *, owner: str, lease: timedelta, limit: int) -> list[ClaimedGrant]:
+    async def claim_due(
+        self, platform: str, *, owner: str, lease: timedelta, limit: int, first_sends_only: bool = False
+    ) -> list[ClaimedGrant]:
         if not await self._read(lambda tx: grants.any_due(tx, platform, refreshable=True)):
             return []
-        return await self._write(lambda tx: grants.claim_due(tx, platform, owner, lease, limit))
+        return await self._write(lambda tx: grants.claim_due(tx, platform, owner, lease, limit, first_sends_only))
+
+    async def claim_grants(
+        self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta, caller: str
+    ) -> list[ClaimedGrant]:
+        return await self._write(lambda tx: grants.claim_these(tx, grant_ids, owner, lease, min_interval, caller))
 
     async def commit_refresh(self, refreshed: Refreshed) -> Commit:
         return await self._write(lambda tx: grants.commit_refresh(tx, refreshed))
@@ -170,6 +194,18 @@ class Store:
     async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> None:
         await self._write(lambda tx: revocations.retry(tx, claimed.id, micros(due_time), error))
 
+    # --- operating
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        return await self._read(operating.pauses)
+
+    async def set_pause(self, platform: str, *, reason: str, operator: str) -> None:
+        await self._write(lambda tx: operating.set_pause(tx, platform, reason, operator))
+
+    async def census(self) -> dict[tuple[str, str], int]:
+        """How many grants each platform has in each state. It reads an index from end to end, and holds up nothing."""
+        return await self._engine.survey(grants.census)
+
     # --- running
 
     async def _read(self, work: Callable[[Transaction], T]) -> T:
@@ -182,7 +218,13 @@ class Store:
             tx.write_events()
             return result
 
-        return await self._engine.write(run)
+        try:
+            result = await self._engine.write(run)
+        except StoreUnavailable:
+            self._takes_writes = False
+            raise
+        self._takes_writes = True
+        return result
 
     def _transaction(self, database: Database) -> Transaction:
         return Transaction(

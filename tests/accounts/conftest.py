@@ -1,5 +1,6 @@
 """The domain put together over the real store and a scripted platform."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,14 +13,17 @@ from server.accounts.callback import Callback
 from server.accounts.callers import Caller
 from server.accounts.connect import Connector
 from server.accounts.exchange import Exchanger
+from server.accounts.explain import Explainer
 from server.accounts.flow import AuthorizationResponse, SendBrowser
+from server.accounts.fresh import FreshTokens
 from server.accounts.gate import Gate
 from server.accounts.identity import IdentityReader
 from server.accounts.model import Account, Secret
+from server.accounts.pauses import PauseWatch
 from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.revoke import Revoker
-from server.storage.engine import Clock
+from server.storage.clock import Clock
 from server.storage.journal import FileJournal
 from server.storage.store import Store
 from server.storage.vault import Vault
@@ -39,6 +43,9 @@ class House:
     callback: Callback
     reader: Reader
     refresher: Refresher
+    fresh: FreshTokens
+    explainer: Explainer
+    pauses: PauseWatch
     identities: IdentityReader
     revoker: Revoker
     gate: Gate
@@ -82,26 +89,37 @@ class House:
         return account
 
 
+def moved(clock: Clock) -> Callable[[], float]:
+    """A monotonic clock that moves on when tests move time."""
+    return lambda: time.monotonic() + clock.offset.total_seconds()
+
+
 @pytest.fixture
 def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], tmp_path: Path) -> House:
-    platform, observer, gate = ScriptedPlatform(store), Watcher(), Gate(16)
+    platform, observer, gate = ScriptedPlatform(store), Watcher(), Gate(16, clock=moved(clock))
     platforms, gates = {"twitter": platform}, {"twitter": gate}
     minute = timedelta(minutes=1)
-    exchanger = Exchanger(store, platforms, observer, new_id, min_interval=minute)
+    exchanger = Exchanger(store, platforms, gates, observer, new_id, min_interval=minute)
     reader = Reader(store, platforms)
     journal = FileJournal(tmp_path / "journal", vault, new_id)
+    refresher = Refresher(store, platforms, gates, journal, observer, owner="me", lease=minute, min_interval=minute)
     return House(
         store=store,
         clock=clock,
         platform=platform,
         observer=observer,
         exchanger=exchanger,
-        connector=Connector(store, platforms, exchanger, new_id, lambda p: f"https://accounts.test/oauth/callback/{p}"),
+        connector=Connector(
+            store, platforms, gates, exchanger, new_id, lambda p: f"https://accounts.test/oauth/callback/{p}"
+        ),
         callback=Callback(store, platforms, exchanger),
         reader=reader,
-        refresher=Refresher(store, platforms, gates, journal, observer, owner="me", lease=minute, min_interval=minute),
+        refresher=refresher,
+        fresh=FreshTokens(store, reader, refresher, gates),
+        explainer=Explainer(store, reader, gates),
+        pauses=PauseWatch(store, gates, refresher),
         identities=IdentityReader(store, platforms, gates),
-        revoker=Revoker(store, reader, platforms, observer),
+        revoker=Revoker(store, reader, platforms, gates, observer),
         gate=gate,
         journal=journal,
     )

@@ -1,11 +1,12 @@
 """A platform that follows a script, for tests of the domain over the real store."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from server.accounts.callers import Caller, Permission
+from server.accounts.errors import GrantDead
 from server.accounts.flow import Endpoints
 from server.accounts.grants import TokenSet
 from server.accounts.model import Identity, PlatformRules, Secret
@@ -28,6 +29,7 @@ RULES = PlatformRules(
     code_lifetime=timedelta(seconds=30),
     default_access_token_lifetime=timedelta(hours=2),
     refresh_token_single_use=True,
+    replay_grace=timedelta(),
     revocation_supported=True,
     revocation_ends_user_grant=False,
     identity_interval=timedelta(days=30),
@@ -39,6 +41,7 @@ class ScriptedPlatform:
     """Answers each kind of request with what the test has put in line; by default, with success.
 
     `calls` records what reached it. An exception in line is raised; an asyncio.Event is waited for before the answer.
+    Where nothing is in line, `always` holds the answer to every request of a kind. `dead_tokens` are refused.
     """
 
     def __init__(self, store: Store, rules: PlatformRules = RULES, issuer: str = "") -> None:
@@ -48,12 +51,19 @@ class ScriptedPlatform:
         )
         self.calls: list[tuple[str, Any]] = []
         self.lines: dict[str, list[Any]] = {"exchange": [], "refresh": [], "identify": [], "revoke": []}
+        self.always: dict[str, Any] = {}
+        self.before: dict[str, Callable[[str], Awaitable[None]]] = {}
+        self.dead_tokens: set[str] = set()
         self._store = store
         self._minted = 0
         self._called = asyncio.Condition()
 
     def answer_next(self, kind: str, *answers: Any) -> None:
         self.lines[kind] += answers
+
+    def answer_always(self, kind: str, answer: Any) -> None:
+        """None ends it."""
+        self.always[kind] = answer
 
     def count(self, kind: str) -> int:
         return sum(1 for name, _ in self.calls if name == kind)
@@ -93,15 +103,23 @@ class ScriptedPlatform:
         async with self._called:
             self.calls.append((kind, detail))
             self._called.notify_all()
+        if kind in self.before:
+            await self.before[kind](detail)
         while self.lines[kind]:
             answer = self.lines[kind].pop(0)
             if isinstance(answer, asyncio.Event):
                 await answer.wait()
                 continue
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-        return None
+            return told(answer)
+        if detail in self.dead_tokens:
+            raise GrantDead("Value passed for the token was invalid.", status=400)
+        return told(self.always.get(kind))
+
+
+def told(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 class Watcher:

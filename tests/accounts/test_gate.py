@@ -3,7 +3,28 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from server.accounts.gate import Gate
+
+
+class Time:
+    """A clock and a sleep that takes no time."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
 
 
 def test_a_gate_lets_in_as_many_as_its_cap() -> None:
@@ -16,15 +37,32 @@ def test_a_gate_lets_in_as_many_as_its_cap() -> None:
     assert gate.free == 1
 
 
-def test_a_held_gate_opens_by_itself_and_a_shorter_hold_does_not_shorten_a_longer_one() -> None:
-    now = [100.0]
-    gate = Gate(2, clock=lambda: now[0])
+def test_a_held_gate_opens_by_itself_and_a_shorter_hold_does_not_shorten_a_longer_one(time: Time) -> None:
+    gate = Gate(2, clock=time)
     gate.hold(timedelta(seconds=60), "asked to wait")
     gate.hold(timedelta(seconds=5), "shorter")
-    now[0] += 59
-    assert (gate.free, gate.held) == (0, "asked to wait")
-    now[0] += 1
-    assert (gate.free, gate.held) == (2, "")
+    time.seconds += 59
+    assert (gate.free, gate.held, gate.opens_in) == (0, "asked to wait", timedelta(seconds=1))
+    time.seconds += 1
+    assert (gate.free, gate.held, gate.opens_in) == (2, "", timedelta())
+
+
+def test_a_pause_lasts_until_it_is_ended_and_its_end_ends_every_hold() -> None:
+    gate = Gate(8)
+    gate.pause("an incident")
+    gate.hold(timedelta(hours=1), "asked to wait")
+    gate.narrow(1)
+    assert (gate.free, gate.held, gate.paused) == (0, "an incident", "an incident")
+    gate.resume()
+    assert (gate.free, gate.held, gate.paused) == (7, "", "")
+
+
+def test_a_hold_stops_refreshes_alone_and_one_that_pauses_stops_everything() -> None:
+    gate = Gate(8)
+    gate.hold(timedelta(minutes=1), "asked to wait")
+    assert (gate.held, gate.paused) == ("asked to wait", "")
+    gate.hold(timedelta(minutes=5), "it refuses us", pauses=True)
+    assert (gate.held, gate.paused) == ("it refuses us", "it refuses us")
 
 
 async def test_room_comes_in_batches() -> None:
@@ -32,9 +70,64 @@ async def test_room_comes_in_batches() -> None:
     for _ in range(8):
         gate.enter()
     waiting = asyncio.create_task(gate.room())
+    for _ in range(2):
+        gate.leave()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
     gate.leave()
+    assert await waiting == 2, "of eight, one place is kept for requests on demand"
+
+
+async def test_who_waits_for_room_learns_of_a_hold() -> None:
+    gate = Gate(2)
+    gate.enter(), gate.enter()
+    waiting = asyncio.create_task(gate.room())
     await asyncio.sleep(0)
+    gate.hold(timedelta(minutes=1), "asked to wait")
+    assert await waiting == 0
+
+
+async def test_a_backlog_is_let_through_evenly_at_the_rate(time: Time) -> None:
+    gate = Gate(64, 200, clock=time, sleep=time.sleep)
+    begun: list[float] = []
+    while time.seconds < 110:
+        for _ in range(await gate.room()):
+            gate.enter(), gate.leave()
+            begun.append(time.seconds)
+    assert 1980 <= len(begun) <= 2040
+    for start in range(100, 110):
+        assert sum(start <= moment < start + 1 for moment in begun) <= 221
+
+
+async def test_a_slow_rate_lets_one_through_at_a_time(time: Time) -> None:
+    gate = Gate(64, 0.5, clock=time, sleep=time.sleep)
+    assert await gate.room() == 1
+    gate.enter(), gate.leave()
+    assert await gate.room() == 1
+    assert time.seconds == 102
+
+
+async def test_requests_on_demand_go_first_and_the_scheduler_makes_up_for_them(time: Time) -> None:
+    gate = Gate(64, 200, clock=time, sleep=time.sleep)
+    for _ in range(20):
+        gate.enter()
+    assert gate.free == 0
+    for _ in range(20):
+        await gate.turn()
+        gate.enter()
+    assert time.seconds == 100, "on demand, nobody has waited"
+    for _ in range(40):
+        gate.leave()
+    await gate.room()
+    assert time.seconds == pytest.approx(100.2), "the scheduler has"
+
+
+async def test_a_turn_waits_for_a_place_within_the_cap() -> None:
+    gate = Gate(2)
+    gate.enter(), gate.enter()
+    waiting = asyncio.create_task(gate.turn())
     await asyncio.sleep(0)
     assert not waiting.done()
     gate.leave()
-    assert await waiting == 2
+    await waiting

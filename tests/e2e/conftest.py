@@ -1,6 +1,7 @@
 """The whole service: in this process with time that is moved, or as the real processes that operators run."""
 
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sandbox.control import Control
 from sandbox.local import Local, free_port
 from sandbox.server import running
 from server.app import App, load_settings, open_engine
-from server.storage.engine import Clock
+from server.storage.clock import Clock
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from tests.postgres import fresh_database
@@ -95,7 +96,11 @@ async def whole_service(folder: Path, database_url: str | None = None) -> AsyncI
         engine = open_engine(settings, create=True)
         migrate(engine.database, KeyRing.load(settings.keys.file))
         engine.close()
-        app = App(settings, run_jobs=False)
+        app = App(
+            settings,
+            run_jobs=False,
+            monotonic=lambda: time.monotonic() + app.engine.clock.offset.total_seconds(),
+        )
         await app.start()
         try:
             async with Control(played.url) as sandbox, AsyncAccounts(local.target, local.api_key) as accounts:

@@ -11,13 +11,15 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
-from synposter.accounts.v1 import account_service_pb2_grpc
+from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_pb2_grpc
 
 from server.accounts.callers import Caller, Permission
+from server.accounts.explain import Story
 from server.accounts.flow import Begun
 from server.accounts.model import Account, Page, PlatformRevocation, Status, StatusReason
 from server.rpc.account_service import AccountService
 from server.rpc.guard import Policy
+from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import GrpcServer
 
@@ -59,6 +61,8 @@ class UseCases:
             "complete": (make_account(),),
             "get": make_account(),
             "list": Page((make_account(),), more=False),
+            "refresh": (make_account(), True),
+            "explain": Story(make_account(), None, (), "it is refreshed", MOMENT, ""),
             "revoke": make_account(
                 status=Status.REVOKED,
                 status_reason=StatusReason.REVOKED_BY_CALLER,
@@ -77,6 +81,13 @@ class UseCases:
 
     async def list(self, caller: Caller, **given: Any) -> Any:
         return await self._answer("list", caller, given)
+
+    async def refresh(self, caller: Caller, account_id: str, min_remaining_lifetime: timedelta | None) -> Any:
+        given = {"account_id": account_id, "min_remaining_lifetime": min_remaining_lifetime}
+        return await self._answer("refresh", caller, given)
+
+    async def explain(self, caller: Caller, account_id: str) -> Any:
+        return await self._answer("explain", caller, {"account_id": account_id})
 
     async def revoke(self, caller: Caller, account_id: str) -> Any:
         return await self._answer("revoke", caller, {"account_id": account_id})
@@ -116,14 +127,18 @@ class Edge:
     def __init__(self, policy: Policy | None = None, reflection: bool = True) -> None:
         self.use_cases: Any = UseCases()
         self.ping = Ping()
-        service = AccountService(self.use_cases, self.use_cases, self.use_cases, PageTokens(b"k" * 32))
+        cases = self.use_cases
+        service = AccountService(cases, cases, cases, cases, PageTokens(b"k" * 32))
         by_hash = {sha256(key.encode()).digest(): caller for key, caller in CALLERS.items()}
-        self.server = GrpcServer(service, policy or Policy(by_hash), ping=self.ping, reflection=reflection)
+        self.server = GrpcServer(
+            service, OperationsService(cases), policy or Policy(by_hash), ping=self.ping, reflection=reflection
+        )
 
     async def start(self) -> None:
         self.address = f"127.0.0.1:{await self.server.start('127.0.0.1:0')}"
         self.channel = grpc.aio.insecure_channel(self.address)
-        self.stub = account_service_pb2_grpc.AccountServiceStub(self.channel)
+        self.stub: Any = account_service_pb2_grpc.AccountServiceStub(self.channel)
+        self.stub.ExplainAccount = operations_service_pb2_grpc.OperationsServiceStub(self.channel).ExplainAccount
 
     async def stop(self) -> None:
         await self.channel.close()

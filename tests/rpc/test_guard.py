@@ -5,10 +5,11 @@ from hashlib import sha256
 import grpc.aio
 import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest
 
 from server.accounts.callers import Permission
 from server.rpc.guard import NEEDS, MethodWithoutPolicy, Policy
-from server.rpc.server import ACCOUNTS, HEALTH, REFLECTION
+from server.rpc.server import ACCOUNTS, HEALTH, OPERATIONS, REFLECTION
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 REQUESTS = {
@@ -16,14 +17,18 @@ REQUESTS = {
     "CompleteConnect": pb.CompleteConnectRequest(profile_id="acme:ada", completion_code="code"),
     "GetAccount": pb.GetAccountRequest(id=ID),
     "ListAccounts": pb.ListAccountsRequest(profile_id="acme:ada"),
+    "RefreshAccount": pb.RefreshAccountRequest(id=ID),
     "Revoke": pb.RevokeRequest(id=ID),
+    "ExplainAccount": ExplainAccountRequest(id=ID),
 }
 PROMISED = {
     "BeginConnect": Permission.CONNECT,
     "CompleteConnect": Permission.CONNECT,
     "GetAccount": Permission.READ,
     "ListAccounts": Permission.READ,
+    "RefreshAccount": Permission.REFRESH,
     "Revoke": Permission.REVOKE,
+    "ExplainAccount": Permission.OPERATE,
 }
 STRANGERS = {
     "no credential": (),
@@ -40,7 +45,7 @@ STRANGERS = {
 
 
 def test_the_requests_here_are_all_of_the_service() -> None:
-    assert set(REQUESTS) == set(PROMISED) == set(ACCOUNTS.methods_by_name)
+    assert set(REQUESTS) == set(PROMISED) == {*ACCOUNTS.methods_by_name, *OPERATIONS.methods_by_name}
 
 
 @pytest.mark.parametrize("method", REQUESTS)
@@ -91,5 +96,5 @@ def test_a_method_without_a_policy_line_stops_the_start(tools, method) -> None:
 
 
 def test_each_policy_line_is_of_a_method_that_is_served() -> None:
-    served = {method.full_name for service in (ACCOUNTS, HEALTH, REFLECTION) for method in service.methods}
+    served = {method.full_name for service in (ACCOUNTS, OPERATIONS, HEALTH, REFLECTION) for method in service.methods}
     assert set(NEEDS) == served

@@ -8,7 +8,12 @@ import grpc.aio
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "synposter.accounts.v1.AccountService")
+SERVICES = (
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "synposter.accounts.v1.AccountService",
+    "synposter.accounts.v1.OperationsService",
+)
 GRPCURL = Path(sys.executable).parent / "grpcurl"
 ASK = reflection_pb2.ServerReflectionRequest(list_services="")
 

@@ -10,7 +10,8 @@ import pytest
 from server.accounts.flow import Failure, Phase
 from server.accounts.grants import Commit, GrantState, Retry
 from server.accounts.model import AccountFilter, Identity, PlatformRevocation, Secret, Status, StatusReason
-from server.storage.engine import Clock, Engine
+from server.storage.clock import Clock
+from server.storage.engine import Engine
 from server.storage.store import Store
 from tests.storage.make import SCOPES, begun, claim, connected, new_grant, refreshed, token_set
 

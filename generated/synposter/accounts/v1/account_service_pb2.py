@@ -22,41 +22,46 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from synposter.accounts.v1 import connected_account_pb2 as synposter_dot_accounts_dot_v1_dot_connected__account__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+synposter/accounts/v1/account_service.proto\x12\x15synposter.accounts.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a-synposter/accounts/v1/connected_account.proto\"\x89\x01\n\x13\x42\x65ginConnectRequest\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x12\n\nreturn_url\x18\x04 \x01(\t\x12\x14\n\x0credirect_uri\x18\x05 \x01(\t\x12\x12\n\naccount_id\x18\x06 \x01(\t\"v\n\x14\x42\x65ginConnectResponse\x12\x12\n\nconnect_id\x18\x01 \x01(\t\x12\x19\n\x11\x61uthorization_url\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa1\x01\n\x16\x43ompleteConnectRequest\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x19\n\x0f\x63ompletion_code\x18\x02 \x01(\tH\x00\x12N\n\x16\x61uthorization_response\x18\x03 \x01(\x0b\x32,.synposter.accounts.v1.AuthorizationResponseH\x00\x42\x08\n\x06\x61nswer\"k\n\x15\x41uthorizationResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0b\n\x03iss\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x19\n\x11\x65rror_description\x18\x05 \x01(\t\"T\n\x17\x43ompleteConnectResponse\x12\x39\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\"\x1f\n\x11GetAccountRequest\x12\n\n\x02id\x18\x01 \x01(\t\"N\n\x12GetAccountResponse\x12\x38\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\"\x9a\x01\n\x13ListAccountsRequest\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x36\n\x08statuses\x18\x03 \x03(\x0e\x32$.synposter.accounts.v1.AccountStatus\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"j\n\x14ListAccountsResponse\x12\x39\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1b\n\rRevokeRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x92\x01\n\x0eRevokeResponse\x12\x38\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\x12\x46\n\x13platform_revocation\x18\x02 \x01(\x0e\x32).synposter.accounts.v1.PlatformRevocation*\xf9\x01\n\x12PlatformRevocation\x12#\n\x1fPLATFORM_REVOCATION_UNSPECIFIED\x10\x00\x12!\n\x1dPLATFORM_REVOCATION_CONFIRMED\x10\x01\x12\x1f\n\x1bPLATFORM_REVOCATION_PENDING\x10\x02\x12%\n!PLATFORM_REVOCATION_NOT_SUPPORTED\x10\x03\x12(\n$PLATFORM_REVOCATION_KEPT_FOR_SIBLING\x10\x04\x12)\n%PLATFORM_REVOCATION_NOTHING_TO_REVOKE\x10\x05\x32\x8e\x04\n\x0e\x41\x63\x63ountService\x12g\n\x0c\x42\x65ginConnect\x12*.synposter.accounts.v1.BeginConnectRequest\x1a+.synposter.accounts.v1.BeginConnectResponse\x12p\n\x0f\x43ompleteConnect\x12-.synposter.accounts.v1.CompleteConnectRequest\x1a..synposter.accounts.v1.CompleteConnectResponse\x12\x61\n\nGetAccount\x12(.synposter.accounts.v1.GetAccountRequest\x1a).synposter.accounts.v1.GetAccountResponse\x12g\n\x0cListAccounts\x12*.synposter.accounts.v1.ListAccountsRequest\x1a+.synposter.accounts.v1.ListAccountsResponse\x12U\n\x06Revoke\x12$.synposter.accounts.v1.RevokeRequest\x1a%.synposter.accounts.v1.RevokeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+synposter/accounts/v1/account_service.proto\x12\x15synposter.accounts.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a-synposter/accounts/v1/connected_account.proto\"\x89\x01\n\x13\x42\x65ginConnectRequest\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x12\n\nreturn_url\x18\x04 \x01(\t\x12\x14\n\x0credirect_uri\x18\x05 \x01(\t\x12\x12\n\naccount_id\x18\x06 \x01(\t\"v\n\x14\x42\x65ginConnectResponse\x12\x12\n\nconnect_id\x18\x01 \x01(\t\x12\x19\n\x11\x61uthorization_url\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa1\x01\n\x16\x43ompleteConnectRequest\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x19\n\x0f\x63ompletion_code\x18\x02 \x01(\tH\x00\x12N\n\x16\x61uthorization_response\x18\x03 \x01(\x0b\x32,.synposter.accounts.v1.AuthorizationResponseH\x00\x42\x08\n\x06\x61nswer\"k\n\x15\x41uthorizationResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0b\n\x03iss\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x19\n\x11\x65rror_description\x18\x05 \x01(\t\"T\n\x17\x43ompleteConnectResponse\x12\x39\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\"\x1f\n\x11GetAccountRequest\x12\n\n\x02id\x18\x01 \x01(\t\"N\n\x12GetAccountResponse\x12\x38\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\"\x9a\x01\n\x13ListAccountsRequest\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x36\n\x08statuses\x18\x03 \x03(\x0e\x32$.synposter.accounts.v1.AccountStatus\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"j\n\x14ListAccountsResponse\x12\x39\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x15RefreshAccountRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x39\n\x16min_remaining_lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\x16RefreshAccountResponse\x12\x38\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\x12\x11\n\trefreshed\x18\x02 \x01(\x08\"\x1b\n\rRevokeRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x92\x01\n\x0eRevokeResponse\x12\x38\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\'.synposter.accounts.v1.ConnectedAccount\x12\x46\n\x13platform_revocation\x18\x02 \x01(\x0e\x32).synposter.accounts.v1.PlatformRevocation*\xf9\x01\n\x12PlatformRevocation\x12#\n\x1fPLATFORM_REVOCATION_UNSPECIFIED\x10\x00\x12!\n\x1dPLATFORM_REVOCATION_CONFIRMED\x10\x01\x12\x1f\n\x1bPLATFORM_REVOCATION_PENDING\x10\x02\x12%\n!PLATFORM_REVOCATION_NOT_SUPPORTED\x10\x03\x12(\n$PLATFORM_REVOCATION_KEPT_FOR_SIBLING\x10\x04\x12)\n%PLATFORM_REVOCATION_NOTHING_TO_REVOKE\x10\x05\x32\xfd\x04\n\x0e\x41\x63\x63ountService\x12g\n\x0c\x42\x65ginConnect\x12*.synposter.accounts.v1.BeginConnectRequest\x1a+.synposter.accounts.v1.BeginConnectResponse\x12p\n\x0f\x43ompleteConnect\x12-.synposter.accounts.v1.CompleteConnectRequest\x1a..synposter.accounts.v1.CompleteConnectResponse\x12\x61\n\nGetAccount\x12(.synposter.accounts.v1.GetAccountRequest\x1a).synposter.accounts.v1.GetAccountResponse\x12g\n\x0cListAccounts\x12*.synposter.accounts.v1.ListAccountsRequest\x1a+.synposter.accounts.v1.ListAccountsResponse\x12m\n\x0eRefreshAccount\x12,.synposter.accounts.v1.RefreshAccountRequest\x1a-.synposter.accounts.v1.RefreshAccountResponse\x12U\n\x06Revoke\x12$.synposter.accounts.v1.RevokeRequest\x1a%.synposter.accounts.v1.RevokeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'synposter.accounts.v1.account_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLATFORMREVOCATION']._serialized_start=1326
-  _globals['_PLATFORMREVOCATION']._serialized_end=1575
-  _globals['_BEGINCONNECTREQUEST']._serialized_start=151
-  _globals['_BEGINCONNECTREQUEST']._serialized_end=288
-  _globals['_BEGINCONNECTRESPONSE']._serialized_start=290
-  _globals['_BEGINCONNECTRESPONSE']._serialized_end=408
-  _globals['_COMPLETECONNECTREQUEST']._serialized_start=411
-  _globals['_COMPLETECONNECTREQUEST']._serialized_end=572
-  _globals['_AUTHORIZATIONRESPONSE']._serialized_start=574
-  _globals['_AUTHORIZATIONRESPONSE']._serialized_end=681
-  _globals['_COMPLETECONNECTRESPONSE']._serialized_start=683
-  _globals['_COMPLETECONNECTRESPONSE']._serialized_end=767
-  _globals['_GETACCOUNTREQUEST']._serialized_start=769
-  _globals['_GETACCOUNTREQUEST']._serialized_end=800
-  _globals['_GETACCOUNTRESPONSE']._serialized_start=802
-  _globals['_GETACCOUNTRESPONSE']._serialized_end=880
-  _globals['_LISTACCOUNTSREQUEST']._serialized_start=883
-  _globals['_LISTACCOUNTSREQUEST']._serialized_end=1037
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=1039
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=1145
-  _globals['_REVOKEREQUEST']._serialized_start=1147
-  _globals['_REVOKEREQUEST']._serialized_end=1174
-  _globals['_REVOKERESPONSE']._serialized_start=1177
-  _globals['_REVOKERESPONSE']._serialized_end=1323
-  _globals['_ACCOUNTSERVICE']._serialized_start=1578
-  _globals['_ACCOUNTSERVICE']._serialized_end=2104
+  _globals['_PLATFORMREVOCATION']._serialized_start=1557
+  _globals['_PLATFORMREVOCATION']._serialized_end=1806
+  _globals['_BEGINCONNECTREQUEST']._serialized_start=183
+  _globals['_BEGINCONNECTREQUEST']._serialized_end=320
+  _globals['_BEGINCONNECTRESPONSE']._serialized_start=322
+  _globals['_BEGINCONNECTRESPONSE']._serialized_end=440
+  _globals['_COMPLETECONNECTREQUEST']._serialized_start=443
+  _globals['_COMPLETECONNECTREQUEST']._serialized_end=604
+  _globals['_AUTHORIZATIONRESPONSE']._serialized_start=606
+  _globals['_AUTHORIZATIONRESPONSE']._serialized_end=713
+  _globals['_COMPLETECONNECTRESPONSE']._serialized_start=715
+  _globals['_COMPLETECONNECTRESPONSE']._serialized_end=799
+  _globals['_GETACCOUNTREQUEST']._serialized_start=801
+  _globals['_GETACCOUNTREQUEST']._serialized_end=832
+  _globals['_GETACCOUNTRESPONSE']._serialized_start=834
+  _globals['_GETACCOUNTRESPONSE']._serialized_end=912
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=915
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=1069
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=1071
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=1177
+  _globals['_REFRESHACCOUNTREQUEST']._serialized_start=1179
+  _globals['_REFRESHACCOUNTREQUEST']._serialized_end=1273
+  _globals['_REFRESHACCOUNTRESPONSE']._serialized_start=1275
+  _globals['_REFRESHACCOUNTRESPONSE']._serialized_end=1376
+  _globals['_REVOKEREQUEST']._serialized_start=1378
+  _globals['_REVOKEREQUEST']._serialized_end=1405
+  _globals['_REVOKERESPONSE']._serialized_start=1408
+  _globals['_REVOKERESPONSE']._serialized_end=1554
+  _globals['_ACCOUNTSERVICE']._serialized_start=1809
+  _globals['_ACCOUNTSERVICE']._serialized_end=2446
 # @@protoc_insertion_point(module_scope)

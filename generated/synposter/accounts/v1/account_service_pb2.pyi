@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from synposter.accounts.v1 import connected_account_pb2 as _connected_account_pb2
 from google.protobuf.internal import containers as _containers
@@ -115,6 +116,22 @@ class ListAccountsResponse(_message.Message):
     accounts: _containers.RepeatedCompositeFieldContainer[_connected_account_pb2.ConnectedAccount]
     next_page_token: str
     def __init__(self, accounts: _Optional[_Iterable[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class RefreshAccountRequest(_message.Message):
+    __slots__ = ("id", "min_remaining_lifetime")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MIN_REMAINING_LIFETIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    min_remaining_lifetime: _duration_pb2.Duration
+    def __init__(self, id: _Optional[str] = ..., min_remaining_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class RefreshAccountResponse(_message.Message):
+    __slots__ = ("account", "refreshed")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    REFRESHED_FIELD_NUMBER: _ClassVar[int]
+    account: _connected_account_pb2.ConnectedAccount
+    refreshed: bool
+    def __init__(self, account: _Optional[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]] = ..., refreshed: _Optional[bool] = ...) -> None: ...
 
 class RevokeRequest(_message.Message):
     __slots__ = ("id",)

@@ -61,6 +61,11 @@ class AccountServiceStub:
                 request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsRequest.SerializeToString,
                 response_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsResponse.FromString,
                 _registered_method=True)
+        self.RefreshAccount = channel.unary_unary(
+                '/synposter.accounts.v1.AccountService/RefreshAccount',
+                request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RefreshAccountRequest.SerializeToString,
+                response_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RefreshAccountResponse.FromString,
+                _registered_method=True)
         self.Revoke = channel.unary_unary(
                 '/synposter.accounts.v1.AccountService/Revoke',
                 request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RevokeRequest.SerializeToString,
@@ -116,6 +121,18 @@ class AccountServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefreshAccount(self, request, context):
+        """Refreshes an account's access token now, unless it lives for long enough. Permission `refresh`.
+
+        The scheduler keeps every account fresh by itself; this is for those who cannot wait for it. Callers who ask for the
+        same account share one refresh. One that fails while the access token still lives fails nobody: the response says
+        `refreshed` false. Where the access token has ended and none could be had, it fails with ACCOUNT_EXPIRED,
+        ACCOUNT_REVOKED, PLATFORM_PAUSED or PLATFORM_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Revoke(self, request, context):
         """Revokes an account: from this instant it cannot be used, and its tokens are revoked at the platform, then erased.
         Permission `revoke`. Idempotent: a repeated call changes nothing and returns the present outcome.
@@ -146,6 +163,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.ListAccounts,
                     request_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsRequest.FromString,
                     response_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsResponse.SerializeToString,
+            ),
+            'RefreshAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshAccount,
+                    request_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RefreshAccountRequest.FromString,
+                    response_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RefreshAccountResponse.SerializeToString,
             ),
             'Revoke': grpc.unary_unary_rpc_method_handler(
                     servicer.Revoke,
@@ -268,6 +290,33 @@ class AccountService:
             '/synposter.accounts.v1.AccountService/ListAccounts',
             synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsRequest.SerializeToString,
             synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/synposter.accounts.v1.AccountService/RefreshAccount',
+            synposter_dot_accounts_dot_v1_dot_account__service__pb2.RefreshAccountRequest.SerializeToString,
+            synposter_dot_accounts_dot_v1_dot_account__service__pb2.RefreshAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,

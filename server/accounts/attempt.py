@@ -1,0 +1,187 @@
+"""One attempt at a claimed grant: sends its refresh token once, and takes every answer to its end.
+
+Persist first, then use. The generation fences, not the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from server.accounts.breaker import Breaker
+from server.accounts.brownout import HOLD, BrownOutGuard
+from server.accounts.errors import (
+    GrantDead,
+    NotSent,
+    OurFault,
+    OutcomeUnknown,
+    PlatformError,
+    PlatformRefused,
+    StoreUnavailable,
+)
+from server.accounts.gate import Gate
+from server.accounts.grants import ClaimedGrant, Commit, GrantState, Refreshed, Retry, TokenSet, to_refreshed
+from server.accounts.model import StatusReason
+from server.accounts.ports import Journal, Platform, Store
+from server.accounts.timing import backoff, refresh_due_time, replay_time
+
+log = logging.getLogger(__name__)
+
+REGISTRATION_HOLD = timedelta(minutes=5)
+"""How long a platform that refuses our registration is left alone before the next try."""
+
+MOST_SENDS = 2
+"""A refresh token of unknown fate is tried once more, never twice: a replay can end the whole grant."""
+
+SAVE_AGAIN_SECONDS = 1.0
+
+OUTCOMES = {Commit.STORED: "refreshed", Commit.REVOKING: "revoked", Commit.LOST: "overtaken"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The way to one platform: its port, its gate, and what sets the gate by the platform's answers."""
+
+    platform: Platform
+    gate: Gate
+    breaker: Breaker
+    guard: BrownOutGuard
+
+
+class Attempts:
+    """Takes claimed grants to an outcome. `verdict_limit` is how long a verdict may wait to be borne out."""
+
+    def __init__(self, store: Store, journal: Journal, *, min_interval: timedelta, verdict_limit: timedelta) -> None:
+        self._store = store
+        self._journal = journal
+        self._min_interval = min_interval
+        self._verdict_limit = verdict_limit
+
+    async def run(self, grant: ClaimedGrant, lane: Lane) -> str:
+        """What became of it, in a word for metrics and logs. Raises StoreUnavailable if that was not recorded."""
+        if outcome := await self._without_sending(grant, lane):
+            return outcome
+        begun_at = lane.gate.now()
+        try:
+            token_set = await self._send(grant, lane, begun_at)
+        except GrantDead as error:
+            return await self._dead(grant, lane, error.text)
+        except OutcomeUnknown as error:
+            return await self._unknown(grant, lane, error)
+        except PlatformError as error:
+            return await self._later(grant, lane, error)
+        due_time = refresh_due_time(grant.id, token_set, await self._store.now(), self._min_interval)
+        outcome = await self._save(to_refreshed(grant, token_set, due_time))
+        lane.guard.refreshed(grant.id, begun_at)
+        return outcome
+
+    async def _without_sending(self, grant: ClaimedGrant, lane: Lane) -> str:
+        """What becomes of a grant whose refresh token must not be sent now; empty if it may be."""
+        if not lane.platform.rules.refresh_token_single_use:
+            return ""
+        if grant.found is GrantState.SENT:
+            await self._wait_for_replay(grant, lane, "its lease ran out before an answer was stored", spent=False)
+            return "interrupted"
+        if grant.sends >= MOST_SENDS:
+            return await self._give_up(grant, StatusReason.REFRESH_OUTCOME_LOST, "no answer came, twice")
+        return ""
+
+    async def _send(self, grant: ClaimedGrant, lane: Lane, begun_at: float) -> TokenSet:
+        """Tells the breaker whether the platform answered, whatever its answer."""
+        failed = False
+        try:
+            return await lane.platform.refresh(grant.token_set)
+        except (NotSent, PlatformRefused, OutcomeUnknown):
+            failed = True
+            raise
+        finally:
+            lane.breaker.saw(failed=failed, begun_at=begun_at)
+
+    async def _save(self, refreshed: Refreshed) -> str:
+        """Persist first: into the database, else into the journal; and nothing gives up before one has it."""
+        while True:
+            try:
+                return OUTCOMES[await self._store.commit_refresh(refreshed)]
+            except Exception as error:
+                # Whatever is wrong with the database, what it did not take is kept elsewhere.
+                log.error("the database does not take a token set", extra={"why": type(error).__name__})
+            try:
+                await self._journal.keep(refreshed)
+                return "journaled"
+            except OSError as error:
+                log.critical(
+                    "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}
+                )
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+
+    async def _dead(self, grant: ClaimedGrant, lane: Lane, error: str) -> str:
+        """The platform calls the grant dead. While it is doubted the verdict waits, and the account stays as it is."""
+        lane.gate.leave()  # what waits to be borne out must not keep others from bearing it out
+        try:
+            stands = await lane.guard.stands(grant.id, self._verdict_limit)
+        finally:
+            lane.gate.enter()
+        if stands:
+            lost = lane.platform.rules.refresh_token_single_use and grant.sends > 0
+            reason = StatusReason.REFRESH_OUTCOME_LOST if lost else StatusReason.REFRESH_REJECTED
+            return await self._give_up(grant, reason, error)
+        await self._release(grant, HOLD, f"{error}; held: the platform calls too many grants dead")
+        return "held"
+
+    async def _give_up(self, grant: ClaimedGrant, reason: StatusReason, error: str) -> str:
+        """The last resort of a dead grant is a pair that lost a swap; then it is dead."""
+        if await self._store.use_candidate(grant):
+            return "candidate"
+        expired = await self._store.expire_grant(grant, reason, error=error)
+        return "dead" if expired else "overtaken"
+
+    async def _unknown(self, grant: ClaimedGrant, lane: Lane, error: OutcomeUnknown) -> str:
+        if not lane.platform.rules.refresh_token_single_use:
+            return await self._later(grant, lane, error)
+        await self._wait_for_replay(grant, lane, error.text, spent=True, reply=error.reply)
+        return "unknown"
+
+    async def _wait_for_replay(
+        self, grant: ClaimedGrant, lane: Lane, error: str, *, spent: bool, reply: bytes = b""
+    ) -> None:
+        """The access token is served while it lives; shortly before its end the refresh token is tried once more, or
+        at once within the platform's documented grace. A second unknown outcome only waits for the access token's end.
+        """
+        now = await self._store.now()
+        last = grant.sends + spent >= MOST_SENDS
+        expire_time = grant.token_set.expire_time
+        grace_end = grant.claim_time + lane.platform.rules.replay_grace
+        due_time = max(now, expire_time) if last and expire_time else replay_time(grant.token_set, now, grace_end)
+        retry = Retry(GrantState.UNKNOWN, due_time, spent=spent)
+        while True:
+            try:
+                await self._store.release(grant, retry, error=error, reply=reply)
+                return
+            except StoreUnavailable:
+                if not reply:
+                    raise  # the lease ends by itself, to the same effect
+            # An unreadable reply may hold the only live token: nothing gives it up before it is stored.
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+
+    async def _later(self, grant: ClaimedGrant, lane: Lane, error: PlatformError) -> str:
+        """Nothing was spent: try again later, and leave the platform alone where it refuses us or asks for it.
+
+        A request of one grant that it finds odd must not hold up the others.
+        """
+        retry_after = error.retry_after if isinstance(error, PlatformRefused) else None
+        if isinstance(error, OurFault) and error.refuses_us:
+            why = f"the platform refuses our registration: {error.text}"
+            lane.gate.hold(REGISTRATION_HOLD, why, pauses=True)
+            log.error("platform held", extra={"platform": grant.platform, "why": error.text})
+        elif retry_after is not None:
+            lane.gate.hold(retry_after, "the platform asked us to wait")
+        await self._release(grant, backoff(grant.attempts, retry_after), error.text)
+        return {NotSent: "not_sent", OurFault: "our_fault"}.get(type(error), "refused")
+
+    async def _release(self, grant: ClaimedGrant, span: timedelta, error: str) -> None:
+        """Gives the grant back as it was: its refresh token was not spent by this."""
+        state = GrantState.UNKNOWN if grant.sends else GrantState.READY
+        retry = Retry(state, await self._store.now() + span, spent=False)
+        await self._store.release(grant, retry, error=error)

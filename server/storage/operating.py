@@ -1,0 +1,38 @@
+"""SQL of operating: the story of an account, what operators said about platforms, and the heartbeat."""
+
+from __future__ import annotations
+
+import json
+
+from server.accounts.events import Event
+from server.accounts.model import Pause
+from server.storage.schema import CounterRow, EventRow, PauseRow
+from server.storage.transaction import Transaction, instant
+
+
+def events_of(tx: Transaction, account_id: str, limit: int) -> tuple[Event, ...]:
+    """Their ids are UUIDv7s, so their order is that of their times."""
+    newest = EventRow.select().where(EventRow.account_id == account_id).order_by(EventRow.id.desc()).limit(limit)
+    rows = list(newest.execute(tx.database))
+    return tuple(
+        Event(row.number, instant(row.time), row.kind, row.caller, json.loads(row.facts)) for row in reversed(rows)
+    )
+
+
+def pauses(tx: Transaction) -> tuple[Pause, ...]:
+    return tuple(
+        Pause(row.platform, row.reason, row.operator, instant(row.time))
+        for row in PauseRow.select().order_by(PauseRow.platform).execute(tx.database)
+    )
+
+
+def set_pause(tx: Transaction, platform: str, reason: str, operator: str) -> None:
+    said = {"reason": reason, "operator": operator, "time": tx.now_us}
+    PauseRow.insert(platform=platform, **said).on_conflict(conflict_target=[PauseRow.platform], update=said).execute(
+        tx.database
+    )
+
+
+def beat(tx: Transaction) -> None:
+    """A write that changes something: one that changes nothing succeeds on a full disk."""
+    CounterRow.update(value=CounterRow.value + 1).where(CounterRow.name == "heartbeat").execute(tx.database)
