@@ -11,7 +11,8 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
+from server.storage.clock import Clock
 from server.storage.engine import DatabaseUnusable, Engine, SqliteEngine
 from server.storage.journal import FileJournal
 from server.storage.keyring import KeyRing
@@ -84,6 +86,43 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def registered_platforms(settings: Settings, sender: Sender, clock: Clock) -> dict[str, RegisteredPlatform]:
+    """The platforms that the settings name, each with its registration."""
+    return {name: registered_platform(settings, name, sender, clock) for name in settings.platforms}
+
+
+def registered_platform(settings: Settings, name: str, sender: Sender, clock: Clock) -> RegisteredPlatform:
+    registered = settings.platforms[name]
+    definition = DEFINITIONS[name]
+    interval = settings.refresh.identity_interval
+    if interval is None and registered.sandboxed:
+        interval = config.SANDBOX_IDENTITY_INTERVAL
+    if interval is not None:
+        definition = dataclasses.replace(definition, identity_interval=interval)
+    if registered.sandboxed:
+        # The settings allow plain http for loopback alone; oauthlib has no finer switch than this one.
+        os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
+    registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
+    limit = token_timeout(settings.refresh.lease)
+    return RegisteredPlatform(definition, registration, sender, clock, token_timeout=limit)
+
+
+@asynccontextmanager
+async def store_beside(settings: Settings) -> AsyncIterator[Store]:
+    """The store for a command that works beside a running server, or without one.
+
+    Raises KeyRingError, SchemaMismatch, DatabaseUnusable.
+    """
+    ring = KeyRing.load(settings.keys.file)
+    engine = open_engine(settings, alone=False)
+    try:
+        check_schema(engine.database)
+        check_keys(engine.database, ring)
+        yield Store(engine, Vault(ring), new_id)
+    finally:
+        engine.close()
+
+
 class App:
     """One process of the service.
 
@@ -113,12 +152,12 @@ class App:
             check_keys(self.engine.database, ring)
             register_active_key(self.engine.database, ring)
             await self._build(Vault(ring))
+            await self.pauses.follow()
+            await self.refresher.can_store()
             await self._open_ports()
         except BaseException:
             self.engine.close()
             raise
-        await self.pauses.follow()
-        await self.refresher.replay()
         if not self.engine.locks_rows:
             # Who holds the file is alone with it: other processes that had leases are dead.
             await self.store.free_dead_leases()
@@ -158,7 +197,7 @@ class App:
         settings = self.settings
         self.store = Store(self.engine, vault, new_id)
         self.sender = Sender()
-        self.platforms = {name: self._platform(name) for name in settings.platforms}
+        self.platforms = registered_platforms(settings, self.sender, self.engine.clock)
         self.gates = {name: Gate(IN_FLIGHT_CAP, self._rate(name), self._monotonic) for name in self.platforms}
         min_interval = settings.refresh.min_interval
         owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
@@ -189,21 +228,6 @@ class App:
     def _rate(self, name: str) -> float:
         """Refreshes a second: as configured, else the platform's own."""
         return self.settings.platforms[name].refresh_rate or DEFINITIONS[name].refresh_rate
-
-    def _platform(self, name: str) -> RegisteredPlatform:
-        registered = self.settings.platforms[name]
-        definition = DEFINITIONS[name]
-        interval = self.settings.refresh.identity_interval
-        if interval is None and registered.sandboxed:
-            interval = config.SANDBOX_IDENTITY_INTERVAL
-        if interval is not None:
-            definition = dataclasses.replace(definition, identity_interval=interval)
-        if registered.sandboxed:
-            # The settings allow plain http for loopback alone; oauthlib has no finer switch than this one.
-            os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
-        registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
-        limit = token_timeout(self.settings.refresh.lease)
-        return RegisteredPlatform(definition, registration, self.sender, self.engine.clock, token_timeout=limit)
 
     def _callback_uri(self, platform: str) -> str:
         return f"{self.settings.server.public_url}/oauth/callback/{platform}"

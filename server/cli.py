@@ -1,7 +1,8 @@
-"""The commands of `python -m server`: serve (the default), migrate, config check, keys new."""
+"""The commands of `python -m server`: serve (the default), migrate, and those of config, keys, platforms and grants."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import click
 
-from server import config
+from server import config, operate
+from server.accounts.errors import StoreUnavailable
 from server.storage.engine import DatabaseUnusable
 from server.storage.keyring import KeyRing, KeyRingError
 from server.storage.migrate import SchemaMismatch, migrate
 
-EXPECTED = (config.ConfigError, KeyRingError, SchemaMismatch, DatabaseUnusable, OSError)
+EXPECTED = (config.ConfigError, KeyRingError, SchemaMismatch, DatabaseUnusable, StoreUnavailable, OSError)
 
 
 @contextmanager
@@ -116,6 +118,59 @@ def keys_new(config_file: Path) -> None:
             raise KeyRingError(f"{path} exists: a new key would not open what it holds. Restore its key file instead")
         key_id = KeyRing.create(settings.keys.file)
     click.echo(f"wrote {settings.keys.file} with the active key {key_id}; keep it apart from backups of the database")
+
+
+@main.group("platforms")
+def platforms_group() -> None:
+    """See and pause platforms. Running servers follow within a second or two."""
+
+
+@platforms_group.command("list")
+@click.pass_obj
+def platforms_list(config_file: Path) -> None:
+    """Tell which platforms are known, registered and paused, by whom and why."""
+    with told_plainly():
+        for line in asyncio.run(operate.platforms(load(config_file))):
+            click.echo(line)
+
+
+@platforms_group.command("pause")
+@click.argument("platform")
+@click.option("--reason", required=True, help="Why; operators and callers are told.")
+@click.pass_obj
+def platforms_pause(config_file: Path, platform: str, reason: str) -> None:
+    """Send PLATFORM nothing any more: no connect, refresh or revocation. Accounts stay as they are."""
+    with told_plainly():
+        asyncio.run(operate.set_pause(load(config_file), platform, reason.strip() or "no reason given"))
+    click.echo(f"{platform} is paused")
+
+
+@platforms_group.command("resume")
+@click.argument("platform")
+@click.pass_obj
+def platforms_resume(config_file: Path, platform: str) -> None:
+    """Let PLATFORM go on, and end whatever holds it: a pause, an open breaker, a wait that it asked for.
+
+    Verdicts that were held because it called too many grants dead stand from now on.
+    """
+    with told_plainly():
+        asyncio.run(operate.set_pause(load(config_file), platform, ""))
+    click.echo(f"{platform} goes on")
+
+
+@main.group("grants")
+def grants_group() -> None:
+    """Look after grants."""
+
+
+@grants_group.command("unread")
+@click.option("--read-again", is_flag=True, help="Store what this version can read.")
+@click.pass_obj
+def grants_unread(config_file: Path, read_again: bool) -> None:
+    """List answers of platforms that nobody could read, kept sealed since they may hold the only live tokens."""
+    with told_plainly():
+        for line in asyncio.run(operate.unread(load(config_file), read_again=read_again)):
+            click.echo(line)
 
 
 def load(config_file: Path) -> config.Settings:

@@ -11,7 +11,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "server"
 
-ROOMS = ("accounts", "platforms", "storage", "rpc", "web", "config", "scheduler", "telemetry", "app", "__main__", "cli")
+ROOMS = (
+    "accounts",
+    "platforms",
+    "storage",
+    "rpc",
+    "web",
+    "config",
+    "scheduler",
+    "telemetry",
+    "app",
+    "__main__",
+    "cli",
+    "operate",
+)
 MAY_USE = {
     "accounts": set(),
     "platforms": {"accounts"},
@@ -23,6 +36,7 @@ MAY_USE = {
     "telemetry": {"accounts"},
     "app": set(ROOMS),
     "cli": set(ROOMS),
+    "operate": set(ROOMS),
     "__main__": set(ROOMS),
 }
 ONLY_IN = {

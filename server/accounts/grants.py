@@ -153,6 +153,21 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadReplies:
+    """What a platform answered to refreshes of one grant and nobody could read: it may hold the only live token set."""
+
+    grant_id: str
+    profile_id: str
+    platform: str
+    state: GrantState
+    generation: int
+    """The generation that was spent for them."""
+    token_set: TokenSet
+    replies: tuple[Secret, ...]
+    """The newest last."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedRevocation:
     """Tokens in the outbox that this process alone may revoke at the platform until its lease ends."""
 

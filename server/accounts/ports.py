@@ -21,6 +21,7 @@ from server.accounts.grants import (
     Refreshed,
     Retry,
     TokenSet,
+    UnreadReplies,
 )
 from server.accounts.model import Account, AccountFilter, Identity, Page, Pause, PlatformRules, Secret, StatusReason
 
@@ -53,6 +54,12 @@ class Platform(Protocol):
         """Sends one refresh request (RFC 6749 section 6) and reads its answer; never retries.
 
         Raises NotSent, PlatformRefused, OurFault, GrantDead, OutcomeUnknown.
+        """
+
+    def read_again(self, reply: Secret, token_set: TokenSet) -> TokenSet | None:
+        """What an old answer to a refresh of `token_set` granted, as this version reads it; None if it cannot.
+
+        How old it is nobody knows, so its access token counts as ended.
         """
 
     async def identify(self, token_set: TokenSet, endpoints: Endpoints | None = None) -> tuple[Identity, ...]:
@@ -226,6 +233,9 @@ class Store(Protocol):
     async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> None: ...
 
     # --- operating
+
+    async def unread(self) -> tuple[UnreadReplies, ...]:
+        """The grants with answers that nobody could read; one whose sealed values do not open is left out."""
 
     async def pauses(self) -> tuple[Pause, ...]:
         """What operators last said about platforms."""

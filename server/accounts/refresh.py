@@ -57,7 +57,7 @@ class Refresher:
 
     async def work_off(self, platform_id: str) -> int:
         """Refreshes what is due on one platform until nothing is, or its gate is held; how many were begun."""
-        if not await self._can_store():
+        if not await self.can_store():
             return 0
         lane = self._lanes[platform_id]
         begun = await self._store.expire_ended(platform_id, limit=BATCH)
@@ -90,6 +90,15 @@ class Refresher:
             attempt = asyncio.create_task(self._demand(grant, caller))
             self._keep(grant.id, attempt)
         await asyncio.wait((attempt,))
+
+    async def can_store(self) -> bool:
+        """Whether what a platform will answer can be kept, and the journal is empty: nothing is claimed otherwise."""
+        try:
+            await self._journal.make_ready()
+        except OSError as error:
+            log.error("the journal cannot be written; nothing is claimed", extra={"why": str(error)})
+            return False
+        return await self.replay()
 
     async def replay(self) -> bool:
         """Brings what the journal holds into the database; says whether that is all of it.
@@ -143,15 +152,6 @@ class Refresher:
 
         return Lane(platform, gate, Breaker(gate), BrownOutGuard(gate, alone))
 
-    async def _can_store(self) -> bool:
-        """Whether what a platform will answer can be kept: nothing is claimed otherwise."""
-        try:
-            await self._journal.make_ready()
-        except OSError as error:
-            log.error("the journal cannot be written; nothing is claimed", extra={"why": str(error)})
-            return False
-        return await self.replay()
-
     async def _claim_due(self, platform_id: str, limit: int, *, first_sends_only: bool = False) -> list[ClaimedGrant]:
         return await self._store.claim_due(
             platform_id, owner=self._owner, lease=self._lease, limit=limit, first_sends_only=first_sends_only
@@ -181,7 +181,7 @@ class Refresher:
         if self._stopping or lane.gate.held:
             return "held"
         await lane.gate.turn()
-        if not await self._can_store():
+        if not await self.can_store():
             return "not_stored"
         claimed = await self._claim((grant.id,), caller)
         if not claimed:

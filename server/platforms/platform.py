@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from server.accounts.errors import PlatformError
 from server.accounts.flow import Endpoints
 from server.accounts.grants import TokenSet
 from server.accounts.model import Identity, PlatformRules, Secret
@@ -15,6 +17,7 @@ from server.accounts.timing import TOKEN_TIMEOUT
 from server.platforms import exchange, oauth
 from server.platforms.definition import OAuth2Platform, Rotation
 from server.platforms.http import Sender
+from server.platforms.messages import HttpReply
 from server.platforms.registration import Registration
 
 READ_TIMEOUT = timedelta(seconds=10)
@@ -78,6 +81,15 @@ class RegisteredPlatform:
         now = self._now()  # before it is sent: a slow answer must not make the expiry late
         reply = await self._sender.send(request, self._token_timeout)
         return oauth.read_refresh(self._definition, self._registration, reply, token_set, now)
+
+    def read_again(self, reply: Secret, token_set: TokenSet) -> TokenSet | None:
+        now = self._now()
+        again = HttpReply(200, reply.reveal().encode())
+        try:
+            read = oauth.read_refresh(self._definition, self._registration, again, token_set, now)
+        except PlatformError:
+            return None
+        return replace(read, expire_time=None if read.expire_time is None else now)
 
     async def identify(self, token_set: TokenSet, endpoints: Endpoints | None = None) -> tuple[Identity, ...]:
         endpoint = (endpoints or self.endpoints).identity

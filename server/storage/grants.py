@@ -25,7 +25,7 @@ from server.accounts.grants import (
     TokenSet,
 )
 from server.accounts.model import StatusReason
-from server.storage import accounts, revocations
+from server.storage import accounts, revocations, unread
 from server.storage.schema import GrantRow
 from server.storage.statement import slot
 from server.storage.token_sets import grant_context, open_grant, pack, unpack
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 POISON_WAIT = timedelta(hours=1)
 """How long a grant whose sealed value does not open is left alone; it must not hold up the others."""
-
-REPLY_LIMIT = 65536
 
 
 def add(tx: Transaction, account_id: str, profile_id: str, platform: str, grant: NewGrant) -> None:
@@ -232,6 +230,7 @@ def commit_refresh(tx: Transaction, refreshed: Refreshed) -> Commit:
     if row.state == GrantState.DEAD:
         # Its account is EXPIRED, and only the connect flow brings it back: the late pair must not stay live.
         revoke_late(tx, refreshed)
+        unread.forget(tx, row.id)
     else:
         park_candidate(tx, row, refreshed.token_set)
     return Commit.LOST
@@ -314,10 +313,7 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
     if row is not None and row.state == GrantState.REVOKING:
         revocations.drop_stub(tx, row)
         return False
-    unread = {}
-    if row is not None and reply:
-        bound = grant_context("unread_reply", row.id, row.profile_id, row.platform, row.generation)
-        unread = {"unread_reply": tx.vault.seal(reply[:REPLY_LIMIT], bound)}
+    unread_reply = {"unread_reply": unread.added(tx, row, reply)} if row is not None and reply else {}
     released = (
         GrantRow.update(
             state=retry.state,
@@ -327,7 +323,7 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
             lease_owner=None,
             lease_expire_time=None,
             last_error=error,
-            **unread,
+            **unread_reply,
         )
         .where(still_ours(claimed))
         .execute(tx.database)

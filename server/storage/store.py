@@ -22,9 +22,10 @@ from server.accounts.grants import (
     Refreshed,
     Retry,
     TokenSet,
+    UnreadReplies,
 )
 from server.accounts.model import Account, AccountFilter, Identity, Page, Pause, Secret, StatusReason
-from server.storage import accounts, grants, operating, requests, revocations
+from server.storage import accounts, grants, operating, requests, revocations, unread
 from server.storage.engine import Engine
 from server.storage.schema import RequestRow, SecretRow
 from server.storage.statement import Statements
@@ -41,12 +42,12 @@ class Store:
         self._engine = engine
         self._vault = vault
         self._new_id = new_id
-        self._clock = engine.clock
+        self.clock = engine.clock
         self._statements = Statements()
         self._takes_writes = True
 
     async def now(self) -> datetime:
-        return self._clock()
+        return self.clock()
 
     async def ping(self) -> None:
         """Returns if the database answers and takes writes, as far as is known. Raises StoreUnavailable.
@@ -196,6 +197,9 @@ class Store:
 
     # --- operating
 
+    async def unread(self) -> tuple[UnreadReplies, ...]:
+        return await self._read(unread.find)
+
     async def pauses(self) -> tuple[Pause, ...]:
         return await self._read(operating.pauses)
 
@@ -228,5 +232,5 @@ class Store:
 
     def _transaction(self, database: Database) -> Transaction:
         return Transaction(
-            database, self._statements, self._vault, self._clock(), self._new_id, locks_rows=self._engine.locks_rows
+            database, self._statements, self._vault, self.clock(), self._new_id, locks_rows=self._engine.locks_rows
         )

@@ -1,6 +1,6 @@
 """What the clients send and return, sync and asyncio."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -113,6 +113,16 @@ async def test_a_page_is_fetched_only_when_it_is_needed(client: Either, told: To
     told.line = [pb.ListAccountsResponse(accounts=[ACCOUNT], next_page_token="t1")]
     assert (await client.first("list")).id == ACCOUNT.id
     assert told.requests == [pb.ListAccountsRequest()]
+
+
+async def test_a_refresh_says_whether_it_brought_a_new_token(client: Either, told: Told) -> None:
+    told.line = [pb.RefreshAccountResponse(account=ACCOUNT, refreshed=True)]
+    assert (await client.call("refresh", "1")).refreshed
+    again = await client.call("refresh", "1", min_remaining_lifetime=timedelta(minutes=5))
+    assert (again.refreshed, again.account.handle) == (False, ACCOUNT.handle)
+    asked = pb.RefreshAccountRequest(id="1")
+    asked.min_remaining_lifetime.seconds = 300
+    assert told.requests == [pb.RefreshAccountRequest(id="1"), asked]
 
 
 async def test_a_revoke_says_what_the_platform_confirmed(client: Either, told: Told) -> None:

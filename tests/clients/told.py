@@ -60,6 +60,9 @@ class Told(pb_grpc.AccountServiceServicer):
     async def ListAccounts(self, request: Any, context: Any) -> Any:
         return await self.answer(request, context, pb.ListAccountsResponse(accounts=[ACCOUNT]))
 
+    async def RefreshAccount(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, pb.RefreshAccountResponse(account=ACCOUNT))
+
     async def Revoke(self, request: Any, context: Any) -> Any:
         return await self.answer(request, context, pb.RevokeResponse(account=ACCOUNT))
 

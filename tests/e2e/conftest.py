@@ -8,7 +8,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
+import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from synposter_accounts import Account, AsyncAccounts
 
 from sandbox.control import Control
@@ -58,6 +61,12 @@ class Whole:
         back = await browse(await self.sandbox.consent(begun.authorization_url, username))
         [account] = await self.accounts.complete_connect(PROFILE, completion_code=back["completion_code"])
         return account
+
+    async def healthy(self) -> bool:
+        """Whether a health check says SERVING."""
+        async with grpc.aio.insecure_channel(self.local.target) as channel:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(HealthCheckRequest())
+        return bool(answer.status == HealthCheckResponse.SERVING)
 
     async def refresh_due(self) -> None:
         """Moves time to after every due time, and runs what the calendar would."""

@@ -34,6 +34,7 @@ from synposter_accounts.model import (
     AuthorizationResponse,
     Connect,
     PlatformRevocation,
+    Refreshed,
     Revoked,
     StatusReason,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "PlatformRevocation",
     "PlatformUnavailable",
     "RateLimited",
+    "Refreshed",
     "Revoked",
     "ServiceUnreachable",
     "StatusReason",

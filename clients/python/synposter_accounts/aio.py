@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,9 +19,11 @@ from synposter_accounts.model import (
     AccountStatus,
     AuthorizationResponse,
     Connect,
+    Refreshed,
     Revoked,
     to_account,
     to_connect,
+    to_refreshed,
     to_revoked,
 )
 
@@ -101,6 +104,15 @@ class AsyncAccounts:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def refresh(self, account_id: str, *, min_remaining_lifetime: timedelta | None = None) -> Refreshed:
+        """Sees that the access token lives for at least this long; None asks for a refresh whatever is left of it.
+
+        The service keeps accounts fresh by itself: this is for those who cannot wait. A failed refresh raises only
+        where the access token has ended: AccountExpired, AccountRevoked, PlatformPaused, PlatformUnavailable.
+        """
+        request = requests.refresh(account_id, min_remaining_lifetime)
+        return to_refreshed(await self._call(self._stub.RefreshAccount, request))
 
     async def revoke(self, account_id: str) -> Revoked:
         """From its return on the account cannot be used. Safe to repeat: the present outcome comes again.

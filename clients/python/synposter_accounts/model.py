@@ -77,6 +77,14 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class Refreshed:
+    """An account as it is now, and whether the call brought a new access token."""
+
+    account: Account
+    refreshed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Revoked:
     """A revoked account, and what the platform has confirmed by now."""
 
@@ -140,3 +148,7 @@ def to_connect(message: pb.BeginConnectResponse) -> Connect:
 
 def to_revoked(message: pb.RevokeResponse) -> Revoked:
     return Revoked(to_account(message.account), known(PlatformRevocation, message.platform_revocation))
+
+
+def to_refreshed(message: pb.RefreshAccountResponse) -> Refreshed:
+    return Refreshed(to_account(message.account), message.refreshed)

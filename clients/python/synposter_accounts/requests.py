@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from synposter.accounts.v1 import account_service_pb2 as pb
 
@@ -43,6 +44,13 @@ def complete(
         error_description=response.error_description,
     )
     return pb.CompleteConnectRequest(profile_id=profile_id, authorization_response=answer)
+
+
+def refresh(account_id: str, min_remaining_lifetime: timedelta | None) -> pb.RefreshAccountRequest:
+    request = pb.RefreshAccountRequest(id=account_id)
+    if min_remaining_lifetime is not None:
+        request.min_remaining_lifetime.FromTimedelta(min_remaining_lifetime)
+    return request
 
 
 def listing(

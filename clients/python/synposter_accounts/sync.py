@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,9 +18,11 @@ from synposter_accounts.model import (
     AccountStatus,
     AuthorizationResponse,
     Connect,
+    Refreshed,
     Revoked,
     to_account,
     to_connect,
+    to_refreshed,
     to_revoked,
 )
 
@@ -99,6 +102,15 @@ class Accounts:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def refresh(self, account_id: str, *, min_remaining_lifetime: timedelta | None = None) -> Refreshed:
+        """Sees that the access token lives for at least this long; None asks for a refresh whatever is left of it.
+
+        The service keeps accounts fresh by itself: this is for those who cannot wait. A failed refresh raises only
+        where the access token has ended: AccountExpired, AccountRevoked, PlatformPaused, PlatformUnavailable.
+        """
+        request = requests.refresh(account_id, min_remaining_lifetime)
+        return to_refreshed(self._call(self._stub.RefreshAccount, request))
 
     def revoke(self, account_id: str) -> Revoked:
         """From its return on the account cannot be used. Safe to repeat: the present outcome comes again.

@@ -1,0 +1,76 @@
+"""What the operators' commands do beside a running server: each returns the lines to print."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from server.accounts.grants import Commit
+from server.accounts.unread import Reading, UnreadReader
+from server.config import ConfigError, Settings
+
+OUTCOMES = {
+    Commit.STORED: "stored; it is refreshed at once",
+    Commit.LOST: "too late: the grant has newer tokens or is dead; nothing of it is left live",
+    Commit.REVOKING: "the account was revoked; these tokens are revoked as well",
+}
+
+
+async def platforms(settings: Settings) -> list[str]:
+    """A line for each platform that this version knows."""
+    from server.app import DEFINITIONS, store_beside  # noqa: PLC0415 (imports the whole server)
+
+    async with store_beside(settings) as store:
+        pauses = {pause.platform: pause for pause in await store.pauses() if pause.reason}
+    rows = [("PLATFORM", "NAME", "STATE")]
+    for name, definition in sorted(DEFINITIONS.items()):
+        state = "registered" if name in settings.platforms else "not registered in this configuration"
+        if name in pauses:
+            pause = pauses[name]
+            state = f"paused by {pause.operator} at {shown(pause.time)}: {pause.reason}"
+        rows.append((name, definition.display_name, state))
+    return list(columns(rows))
+
+
+async def set_pause(settings: Settings, platform: str, reason: str) -> None:
+    """Raises ConfigError for a platform that is not registered."""
+    from server.app import store_beside  # noqa: PLC0415
+
+    if platform not in settings.platforms:
+        registered = ", ".join(sorted(settings.platforms))
+        raise ConfigError([f"{platform} is not registered in this configuration; registered: {registered}"])
+    async with store_beside(settings) as store:
+        await store.set_pause(platform, reason=reason, operator=getpass.getuser())
+
+
+async def unread(settings: Settings, *, read_again: bool) -> list[str]:
+    """A line for each grant with unread replies; with `read_again`, what became of those that can be read."""
+    from server.app import registered_platforms, store_beside  # noqa: PLC0415
+    from server.platforms.http import Sender  # noqa: PLC0415
+
+    async with store_beside(settings) as store:
+        reader = UnreadReader(store, registered_platforms(settings, Sender(), store.clock))
+        readings = await reader.look()
+        if not readings:
+            return ["there are none"]
+        done = await reader.apply() if read_again else {}
+    rows = [("GRANT", "PLATFORM", "STATE", "CHARACTERS", "THIS VERSION")]
+    rows += [(r.grant_id, r.platform, r.state.value, " ".join(map(str, r.sizes)), told(r, done)) for r in readings]
+    return list(columns(rows))
+
+
+def told(reading: Reading, done: dict[str, Commit]) -> str:
+    if reading.grant_id in done:
+        return OUTCOMES[done[reading.grant_id]]
+    return "cannot read it" if reading.token_set is None else "can read it; store it with --read-again"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

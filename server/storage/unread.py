@@ -1,0 +1,60 @@
+"""SQL of unread replies: answers to refreshes that nobody could read, sealed with their grant until somebody can."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from server.accounts.grants import GrantState, UnreadReplies
+from server.accounts.model import Secret
+from server.storage.schema import GrantRow
+from server.storage.token_sets import grant_context, open_grant
+from server.storage.transaction import Transaction
+from server.storage.vault import SealBroken
+
+log = logging.getLogger(__name__)
+
+LONGEST_REPLY = 65536
+MOST_REPLIES = 2
+"""A refresh token is sent twice at most."""
+
+
+def added(tx: Transaction, row: Any, reply: bytes) -> bytes:
+    """The sealed replies of a grant with one more: the first may hold what the second does not."""
+    try:
+        known = opened(tx, row) if row.unread_reply is not None else []
+    except SealBroken:
+        known = []
+    replies = [*known, reply[:LONGEST_REPLY].decode("utf-8", "replace")][-MOST_REPLIES:]
+    return tx.vault.seal(json.dumps(replies).encode(), bound(row))
+
+
+def find(tx: Transaction) -> tuple[UnreadReplies, ...]:
+    found = []
+    query = GrantRow.select().where(GrantRow.unread_reply.is_null(False)).order_by(GrantRow.id)
+    for row in query.execute(tx.database):
+        try:
+            replies = tuple(map(Secret, opened(tx, row)))
+            token_set = open_grant(tx, row)
+        except SealBroken:
+            log.error("an unread reply or its token set does not open", extra={"grant_id": row.id})
+            continue
+        state = GrantState(row.state)
+        found.append(UnreadReplies(row.id, row.profile_id, row.platform, state, row.generation, token_set, replies))
+    return tuple(found)
+
+
+def forget(tx: Transaction, grant_id: str) -> None:
+    """They were read, and came too late for the grant."""
+    GrantRow.update(unread_reply=None).where(GrantRow.id == grant_id).execute(tx.database)
+
+
+def opened(tx: Transaction, row: Any) -> list[str]:
+    """Raises SealBroken."""
+    replies: list[str] = json.loads(tx.vault.open(bytes(row.unread_reply), bound(row)))
+    return replies
+
+
+def bound(row: Any) -> tuple[str | int, ...]:
+    return grant_context("unread_reply", row.id, row.profile_id, row.platform, row.generation)
