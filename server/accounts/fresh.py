@@ -9,13 +9,20 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from server.accounts.callers import Caller
-from server.accounts.errors import AccountExpired, AccountNotFound, AccountRevoked, PlatformPaused, PlatformUnavailable
+from server.accounts.errors import (
+    AccountExpired,
+    AccountNotFound,
+    AccountRevoked,
+    PlatformPaused,
+    PlatformUnavailable,
+    StoreUnavailable,
+)
 from server.accounts.gate import Gate
 from server.accounts.grants import GrantRecord, TokenSet
 from server.accounts.model import Account, Status
 from server.accounts.ports import Store
 from server.accounts.read import Reader
-from server.accounts.refresh import Refresher
+from server.accounts.refresh import NOT_STORED, Refresher
 
 SOONEST_RETRY = timedelta(seconds=1)
 RETRY = timedelta(seconds=30)
@@ -37,7 +44,7 @@ class FreshTokens:
 
         `min_remaining_lifetime` None asks for a refresh whatever is left of the access token; `min_interval` spaces
         them all the same. Raises AccountNotFound, AccountExpired, AccountRevoked; and where the access token has ended
-        and none could be had, PlatformPaused or PlatformUnavailable.
+        and none could be had, PlatformPaused, PlatformUnavailable or StoreUnavailable.
         """
         account = await self._reader.get(caller, account_id)
         refreshed = await self._ensure(account, min_remaining_lifetime, caller.name)
@@ -57,13 +64,16 @@ class FreshTokens:
         now = await self._store.now()
         if min_remaining_lifetime is not None and grant.lives_at(now + min_remaining_lifetime):
             return False
+        outcome = ""
         if grant.refreshable and account.platform in self._gates:
-            await self._refresher.on_demand(grant, caller)
+            outcome = await self._refresher.on_demand(grant, caller)
             after = await self._store.grant(grant.id)
             if after is not None and after.generation > grant.generation:
                 return True
         if grant.lives_at(await self._store.now()):
             return False
+        if outcome == NOT_STORED:
+            raise StoreUnavailable("the database takes no writes, so nothing can be refreshed")
         raise await self._why_not(account)
 
     async def _grant(self, account: Account) -> GrantRecord:

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 64
 LOOK_AGAIN_SECONDS = 0.05
+NOT_STORED = "not_stored"
 
 
 class Refresher:
@@ -78,8 +79,8 @@ class Refresher:
             lane.guard.settle()
         return begun
 
-    async def on_demand(self, grant: GrantRecord, caller: str) -> None:
-        """Refreshes one grant now, before what is due; returns when that has ended, one way or another.
+    async def on_demand(self, grant: GrantRecord, caller: str) -> str:
+        """Refreshes one grant now, before what is due; what became of it, when that has ended one way or another.
 
         Everybody who asks for the same grant shares one attempt, and who finds that another process has it waits for
         what comes of that. Whoever stops waiting stops nothing. It does nothing while the gate is held, within
@@ -89,7 +90,7 @@ class Refresher:
         if attempt is None:
             attempt = asyncio.create_task(self._demand(grant, caller))
             self._keep(grant.id, attempt)
-        await asyncio.wait((attempt,))
+        return await asyncio.shield(attempt)
 
     async def can_store(self) -> bool:
         """Whether what a platform will answer can be kept, and the journal is empty: nothing is claimed otherwise."""
@@ -181,9 +182,12 @@ class Refresher:
         if self._stopping or lane.gate.held:
             return "held"
         await lane.gate.turn()
-        if not await self.can_store():
-            return "not_stored"
-        claimed = await self._claim((grant.id,), caller)
+        try:
+            claimed = await self._claim((grant.id,), caller) if await self.can_store() else None
+        except StoreUnavailable:
+            claimed = None
+        if claimed is None:
+            return NOT_STORED
         if not claimed:
             await self._winner(grant)
             return "overtaken"
@@ -217,7 +221,7 @@ class Refresher:
         try:
             outcome = await self._attempts.run(grant, lane)
         except StoreUnavailable as error:
-            outcome = "not_stored"
+            outcome = NOT_STORED
             log.error("refresh not recorded", extra={"grant_id": grant.id, "why": error.text})
         except Exception:
             outcome = "fault"

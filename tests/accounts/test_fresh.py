@@ -16,6 +16,7 @@ from server.accounts.errors import (
     PlatformPaused,
     PlatformRefused,
     PlatformUnavailable,
+    StoreUnavailable,
 )
 from server.accounts.fresh import FreshTokens
 from server.accounts.grants import GrantState
@@ -204,6 +205,23 @@ async def test_a_paused_platform_is_not_asked(house: House) -> None:
     with pytest.raises(PlatformUnavailable) as caught:
         await house.fresh.refresh(CALLER, account.id, None)
     assert timedelta(seconds=118) < (caught.value.retry_after or timedelta()) <= timedelta(seconds=120)
+    assert house.platform.count("refresh") == 0
+
+
+async def test_what_lives_is_served_while_the_database_takes_no_writes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = await house.connect()
+    house.clock.offset += 30 * MINUTE
+
+    async def full(*_: object, **__: object) -> None:
+        raise StoreUnavailable("full")
+
+    monkeypatch.setattr(house.store, "claim_grants", full)
+    assert not (await house.fresh.refresh(CALLER, account.id, None))[1]
+    house.clock.offset += LIFE
+    with pytest.raises(StoreUnavailable):
+        await house.fresh.refresh(CALLER, account.id, None)
     assert house.platform.count("refresh") == 0
 
 

@@ -64,3 +64,19 @@ def test_the_backoff_grows_is_random_and_never_shorter_than_retry_after() -> Non
     assert len({backoff(5) for _ in range(50)}) > 40
     assert max(backoff(30) for _ in range(200)) <= timedelta(hours=1)
     assert min(backoff(0, timedelta(seconds=120)) for _ in range(100)) >= timedelta(seconds=120)
+
+
+def test_what_was_overdue_together_is_spread_evenly_a_day_later() -> None:
+    """A herd that a platform of one refresh a second takes 83 minutes to work off; the next day by ten minutes."""
+    day, life = timedelta(days=1), timedelta(hours=2)
+    buckets = [0] * 144
+    for number in range(5_000):
+        moment = NOW + timedelta(seconds=number)
+        while moment < NOW + 2 * day:
+            if moment >= NOW + day:
+                buckets[int((moment - NOW - day) / timedelta(minutes=10))] += 1
+            token = TokenSet(Secret("a"), Secret("r"), moment + life, ())
+            due_time = refresh_due_time(f"grant-{number}", token, moment, MINUTE)
+            assert due_time is not None
+            moment = due_time
+    assert max(buckets) / (sum(buckets) / len(buckets)) < 1.5
