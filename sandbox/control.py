@@ -58,6 +58,11 @@ class Control:
         """Ends all grants of a user, as the user would in the platform's settings; how many."""
         return int((await self._call("POST", f"users/{user}/revoke"))["revoked"])
 
+    async def seed_grants(self, refresh_tokens: list[str], scope: str, username: str = "ada") -> None:
+        """A grant of the app for each refresh token, as a consent would have left it."""
+        facts = {"client_id": "sandbox-client", "username": username, "scope": scope}
+        await self._call("POST", "grants", {**facts, "refresh_tokens": refresh_tokens})
+
     async def fault(self, at: str, fault: str, **facts: Any) -> None:
         await self._call("POST", "faults", {"at": at, "fault": fault, **facts})
 

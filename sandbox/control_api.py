@@ -29,6 +29,7 @@ class ControlApi:
             web.post("/control/users", self.add_user),
             web.patch("/control/users/{user}", self.rename),
             web.post("/control/users/{user}/revoke", self.revoke_user),
+            web.post("/control/grants", self.seed_grants),
             web.post("/control/faults", self.add_fault),
             web.delete("/control/faults", self.clear_faults),
             web.get("/control/held", self.held),
@@ -74,6 +75,15 @@ class ControlApi:
         for grant in mine:
             self._ledger.kill(grant)
         return web.json_response({"revoked": len(mine)})
+
+    async def seed_grants(self, request: web.Request) -> web.Response:
+        """Grants of one user, with refresh tokens that are given: as many as a test needs, without a browser."""
+        names = ("client_id", "username", "scope", "refresh_tokens")
+        facts = only(await request.json(), names, needed=names)
+        username = facts["username"]
+        user = self._ledger.user_named(username) or self._ledger.add_user(username, username.capitalize())
+        self._ledger.seed(facts["client_id"], user, facts["scope"], facts["refresh_tokens"])
+        return web.json_response({"grants": len(self._ledger.grants)})
 
     async def add_fault(self, request: web.Request) -> web.Response:
         fault = Fault(**like(Fault, await request.json()))

@@ -143,6 +143,14 @@ class Ledger:
     def user_named(self, username: str) -> User | None:
         return next((user for user in self.users.values() if user.username == username), None)
 
+    def seed(self, client_id: str, user: User, scope: str, refresh_tokens: list[str]) -> None:
+        """Grants as so many consents of one user would leave them, each with a refresh token that is given."""
+        for refresh_token in refresh_tokens:
+            token = {"access_token": marked("at"), "expires_in": self.settings.access_token_seconds}
+            self.issue(
+                Grant(secrets.token_hex(8), client_id, user.id, scope), {**token, "refresh_token": refresh_token}
+            )
+
     def issue(self, grant: Grant, token: dict[str, Any]) -> None:
         """Makes the tokens of a token response the live ones of the grant."""
         if grant.access_token:
