@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import aiohttp
@@ -12,6 +14,7 @@ from server.platforms.messages import HttpReply, HttpRequest
 
 LARGEST_REPLY = 64 * 1024
 CONNECT_SECONDS = 5.0
+LAST_LOOK_SECONDS = 0.25
 IDLE_SECONDS = 10.0
 CONNECTIONS = 256
 
@@ -27,6 +30,25 @@ def connect_seconds(limit: timedelta) -> float:
     return min(CONNECT_SECONDS, limit.total_seconds() / 2)
 
 
+@asynccontextmanager
+async def time_limit(limit: timedelta) -> AsyncIterator[None]:
+    """Cuts off what takes longer, in two steps, between which the sockets are read. Raises TimeoutError.
+
+    A process that was stopped and goes on runs its late timers before it reads its sockets (epoll_wait fails with
+    EINTR): in one step they would throw away an answer that came meanwhile, which may hold the only live token.
+    """
+    loop = asyncio.get_running_loop()
+    last_look = min(LAST_LOOK_SECONDS, limit.total_seconds() / 2)
+    async with asyncio.timeout(None) as timeout:
+        first_step = loop.call_later(
+            limit.total_seconds() - last_look, lambda: timeout.reschedule(loop.time() + last_look)
+        )
+        try:
+            yield
+        finally:
+            first_step.cancel()
+
+
 class Sender:
     """One session for all platforms. No cookies (the default jar sends one account's with another's request), no
     redirects, no environment: `.netrc` and proxy variables play no part."""
@@ -38,14 +60,17 @@ class Sender:
         """The reply, whatever its status, within `limit`. Raises NotSent, or OutcomeUnknown with what arrived."""
         received = bytearray()
         try:
-            async with self._opened().request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=request.body or None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=limit.total_seconds(), connect=connect_seconds(limit)),
-            ) as response:
+            async with (
+                time_limit(limit),
+                self._opened().request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    data=request.body or None,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds(limit)),
+                ) as response,
+            ):
                 async for chunk in response.content.iter_chunked(16 * 1024):
                     received += chunk
                     if len(received) > LARGEST_REPLY:
