@@ -14,29 +14,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import cysqlite
 import grpc
 import psycopg
+from cysqlite import connect
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sandbox.control import Control
-from sandbox.ledger import marked
 from sandbox.local import Local, free_port
-from server.accounts.grants import NewGrant, TokenSet
-from server.accounts.model import Identity, Secret, Status
+from server.accounts.model import Status
 from server.app import load_settings, new_id, open_engine
-from server.storage import accounts, grants
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from server.storage.store import Store
 from server.storage.token_sets import grant_context, unpack
-from server.storage.transaction import Transaction
 from server.storage.vault import Vault
+from tests.faults.seeded import seed
 
-SCOPES = ("tweet.read", "tweet.write", "users.read", "offline.access")
-BATCH = 250
 PATIENCE = 30.0
+FEWEST_AT_ONCE = 32
+"""A server has at least so many refreshes under way to one platform when enough are due."""
 LONG = timedelta(hours=1)
 
 
@@ -72,27 +69,30 @@ class Fleet:
 
         With SQLite only while no server holds the file.
         """
-        tokens = [marked("rt") for _ in range(count)]
-        await self.sandbox.seed_grants(tokens, " ".join(SCOPES))
         engine = open_engine(load_settings(self.servers[0].config_file))
-        store = Store(engine, self._vault(), new_id)
-        for start in range(0, count, BATCH):
-            batch = tokens[start : start + BATCH]
-            await store._write(lambda tx, batch=batch: add_grants(tx, batch, due_in, life))  # type: ignore[misc]
+        await seed(self.sandbox, Store(engine, self._vault(), new_id), count, due_in=due_in, life=life)
         engine.close()
 
-    def make_due(self, in_seconds: float = 0.0) -> None:
-        """Moves every grant's due time to the same instant."""
-        self.sql(f"UPDATE grants SET due_time = {round((time.time() + in_seconds) * 1_000_000)}")
+    def make_due(self, in_seconds: float = 0.0, only: str = "ready") -> None:
+        """Moves the due times of grants in one state to the same instant."""
+        due_time = round((time.time() + in_seconds) * 1_000_000)
+        self.sql(f"UPDATE grants SET due_time = {due_time} WHERE state = '{only}'")
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        path = load_settings(self.servers[0].config_file).database.path
+        assert path is not None
+        return path
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """What a statement says on a connection of its own, beside the servers'."""
         settings = load_settings(self.servers[0].config_file)
         if settings.database.path is None:
             with psycopg.connect(settings.database.url, autocommit=True) as connection:
-                cursor = connection.execute(statement)  # type: ignore[call-overload]
+                cursor = connection.execute(statement.encode())
                 return [] if cursor.description is None else cursor.fetchall()
-        with contextlib.closing(cysqlite.connect(str(settings.database.path))) as connection:
+        with contextlib.closing(connect(str(settings.database.path))) as connection:
             return list(connection.execute(statement).fetchall())
 
     def refreshed(self) -> int:
@@ -127,12 +127,30 @@ class Fleet:
         """How often each refresh token came to the token endpoint."""
         return Counter(each["sent"] for each in await self.sandbox.requests("token"))
 
+    async def sent(self) -> int:
+        """How many requests have come to the token endpoint."""
+        return len(await self.sandbox.requests("token"))
+
+    async def until_sent(self, count: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while await self.sent() < count:
+            assert time.monotonic() < deadline, f"not {count} requests within {PATIENCE:.0f} s"
+            await asyncio.sleep(0.02)
+
+    async def until_all_hang(self) -> None:
+        """Returns when the platform holds so many answers that nothing more is sent."""
+        await self.until_sent(FEWEST_AT_ONCE)
+        before = -1
+        while (now := await self.sent()) != before:
+            before = now
+            await asyncio.sleep(0.3)
+
     def lines(self, event: str, number: int = 0) -> list[dict[str, Any]]:
-        """The log lines of one server that begin with some words."""
+        """The log lines of one server with these words."""
         text = self.logs[number].read_text() if self.logs[number].exists() else ""
         # The last line may be half written.
         found = [json.loads(line) for line in text.splitlines(keepends=True) if line.startswith("{") and "\n" in line]
-        return [line for line in found if str(line["event"]).startswith(event)]
+        return [line for line in found if line["event"] == event]
 
     async def serving(self, number: int = 0) -> bool:
         """What grpc.health.v1 says."""
@@ -142,22 +160,6 @@ class Fleet:
 
     def _vault(self) -> Vault:
         return Vault(KeyRing.load(self.servers[0].folder / "keys.json"))
-
-
-def add_grants(tx: Transaction, refresh_tokens: list[str], due_in: timedelta, life: timedelta) -> None:
-    for refresh_token in refresh_tokens:
-        grant_id = new_id()
-        token_set = TokenSet(Secret("at-of-" + grant_id), Secret(refresh_token), tx.now + life, SCOPES)
-        grant = NewGrant(
-            id=grant_id,
-            token_set=token_set,
-            identities=(Identity(grant_id, "ada"),),
-            missing_scopes=(),
-            due_time=tx.now + due_in,
-            identity_due_time=tx.now + timedelta(days=30),
-        )
-        [account_id] = accounts.attach(tx, grant_id, "twitter", "local", grant)
-        grants.add(tx, account_id, grant_id, "twitter", grant)
 
 
 @contextlib.asynccontextmanager
@@ -171,13 +173,13 @@ async def fleet(
 ) -> AsyncIterator[Fleet]:
     """The files of so many servers, a migrated database and a running sandbox.
 
-    `database_url` names an empty PostgreSQL database; without it, it is a SQLite file beside the first server's
+    `database_url` names an empty PostgreSQL database or a SQLite file; without it, it is one beside the first server's
     configuration.
     """
     sandbox_port = free_port()
     logs = [folder / f"server-{number}.log" for number in range(servers)]
     with contextlib.ExitStack() as files:
-        locals_ = []
+        locals_: list[Local] = []
         for number, log in enumerate(logs):
             ports = {"grpc": free_port(), "http": free_port(), "sandbox": sandbox_port}
             local = Local(folder / f"server-{number}", ports, access_token_seconds=access_token_seconds)
@@ -209,7 +211,7 @@ def configure(local: Local, database_url: str | None, lease: str) -> None:
     refresh = f'[refresh]\nlease = "{lease}"'
     if database_url is not None:
         text = text.replace("sqlite:///accounts.db", database_url)
-        refresh += '\njournal = "journal"'
+        refresh += '\njournal = "journal"' if database_url.startswith("postgresql") else ""
     text = text.replace("[refresh]", refresh).replace('format = "console"', 'format = "json"')
     # Handles are not what these tests are about: nothing else may come to the platform.
     local.config_file.write_text(text.replace('identity_interval = "1m"', 'identity_interval = "30d"'))

@@ -1,0 +1,66 @@
+"""Stops that come at a bad moment: SIGTERM with many refreshes hanging, and a process that dies again and again."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from server.accounts.model import Status
+from tests.faults.processes import fleet, until
+
+
+async def test_sigterm_with_every_refresh_hanging_stores_them_all_and_a_second_one_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with fleet(tmp_path) as running:
+        await running.seed(200)
+        await running.sandbox.fault("token", "hold_after", only="refresh", times=-1)
+        running.start()
+        await running.until_all_hang()
+        hanging = await running.sent()
+        pid = running.servers[0].pid("server")
+        began = time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: running.lines("draining"))
+        stopping = asyncio.create_task(asyncio.to_thread(running.servers[0].kill, "server", signal.SIGTERM))
+        await asyncio.sleep(1)
+        assert not stopping.done()
+        await running.sandbox.release()
+        assert await stopping == 0
+        assert time.monotonic() - began < 30
+        assert set((await running.sends()).values()) == {1} and len(await running.sends()) == hanging
+        assert running.states() == {"ready": 200}
+        assert running.refreshed() == hanging
+        assert await running.live_tokens() == running.held_tokens()
+
+
+@pytest.mark.parametrize(("kills", "due"), [(3, 600), pytest.param(100, 15_000, marks=pytest.mark.long)])
+async def test_a_process_that_dies_every_second_replays_nothing_and_starves_nobody(
+    tmp_path: Path, kills: int, due: int
+) -> None:
+    async with fleet(tmp_path) as running:
+        await running.sandbox.settings(replay="grace", grace_seconds=3600)
+        await running.seed(due)
+        await running.sandbox.fault("token", "hang_after", only="refresh", times=-1, seconds=0.4)
+        for _ in range(kills):
+            before = await running.sent()
+            running.start()
+            await running.until_sent(before + 1)
+            await asyncio.sleep(0.6)  # some answers are stored by now, others on their way
+            running.servers[0].kill("server")
+        # Those whose answer died with a process wait for the end of their access token, and none was sent again.
+        assert set((await running.sends()).values()) == {1}
+        await running.sandbox.clear_faults()
+        running.start()
+        await until(lambda: running.states()["ready"] == running.refreshed() and running.states()["sent"] == 0)
+        interrupted = running.states()["unknown"]
+        assert 0 < interrupted < due
+        assert await running.replays() == 0
+        running.make_due(only="unknown")
+        await until(lambda: running.refreshed() == due)
+        assert max((await running.sends()).values()) == 2
+        assert await running.live_tokens() == running.held_tokens()
+        assert running.statuses() == {Status.ACTIVE: due}
