@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -55,19 +56,21 @@ async def test_answers_that_come_while_the_database_is_locked_are_all_kept(tmp_p
 
 
 @pytest.mark.parametrize(("due", "seconds"), [(300, 6), pytest.param(6_000, 60, marks=pytest.mark.long)])
-async def test_connections_that_are_ended_every_second_cost_no_grant(
+async def test_connections_that_are_ended_again_and_again_cost_no_grant(
     tmp_path: Path, postgres: str, due: int, seconds: int
 ) -> None:
-    async with fleet(tmp_path, database_url=fresh_database(postgres)) as running:
-        await running.seed(due)
+    # A claim whose commit went through while its connection broke comes up again when its lease ends, and as the access
+    # token ends soon it is tried at once: that is no replay, as nothing was sent.
+    async with fleet(tmp_path, database_url=fresh_database(postgres), lease="6s") as running:
+        await running.seed(due, life=timedelta(minutes=5))
         await running.sandbox.fault("token", "hang_after", only="refresh", times=-1, seconds=0.5)
         running.start()
         ended, deadline = 0, time.monotonic() + seconds
         while time.monotonic() < deadline:
             ended += terminate_backends(running)
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.3)
         await until(lambda: running.refreshed() == due, patience=60)
-        assert ended >= seconds / 2
+        assert ended >= 2 * seconds
         await nothing_was_lost(running, due)
 
 
