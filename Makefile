@@ -39,6 +39,9 @@ lint: $(READY)  ## ruff, mypy --strict, buf
 test: $(READY)  ## the whole test suite
 	@$(BIN)/python -m pytest
 
+faults: $(READY)  ## the fault suite in its long form, with a report
+	@$(BIN)/python -m pytest -m long -s tests/faults
+
 run: $(READY)  ## start the service, with a sandbox platform where no real one is registered
 	@$(BIN)/python -m sandbox.run
 
@@ -48,4 +51,4 @@ demo: $(READY)  ## play the whole story against a running sandbox, in under a mi
 bench: $(READY)  ## measure speed and size beside a bare server, as ratios in one run
 	@$(BIN)/python -m bench
 
-.PHONY: help setup generate lock lint test run demo bench
+.PHONY: help setup generate lock lint test faults run demo bench

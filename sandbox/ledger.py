@@ -114,6 +114,8 @@ class Settings:
     replay: str = "strict"
     """`strict`: a used refresh token that comes again kills its grant. `grace`: it works for grace_seconds."""
     grace_seconds: float = 0.0
+    keep_alive: bool = True
+    """False: every connection ends with its answer, so that each request needs a new one."""
 
 
 class Ledger:

@@ -179,6 +179,12 @@ class Local:
         process.send_signal(how)
         return process.wait(timeout=60)
 
+    def ended(self, name: str) -> int:
+        """Waits for a process that something else has ended; its exit code. Raises subprocess.TimeoutExpired."""
+        code = self._processes[name].wait(timeout=60)
+        del self._processes[name]
+        return code
+
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 

@@ -36,6 +36,13 @@ def make_app(ledger: Ledger) -> web.Application:
     app = web.Application()
     linkedin = LinkedIn(ledger, faults, log)
     app.add_routes([*x.routes(), *linkedin.routes(), *ControlApi(ledger, faults, log).routes()])
+
+    async def end_connection(request: web.Request, response: web.StreamResponse) -> None:
+        if not ledger.settings.keep_alive and not request.path.startswith("/control/"):
+            response.headers["Connection"] = "close"
+            response.force_close()
+
+    app.on_response_prepare.append(end_connection)
     return app
 
 

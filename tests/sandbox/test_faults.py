@@ -179,3 +179,14 @@ async def test_a_fault_without_end_lasts_until_faults_are_cleared(app: Registere
 async def test_an_order_that_would_never_show_itself_is_refused(app: RegisteredApp, order: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="400"):
         await app.control.fault(**order)
+
+
+async def test_without_keep_alive_each_answer_says_that_its_connection_ends(app: RegisteredApp) -> None:
+    token = await app.tokens()
+    await app.control.settings(keep_alive=False)
+    said = []
+    for _ in range(2):
+        headers = {"Authorization": f"Bearer {token['access_token']}"}
+        async with app.http.get(f"{app.control.url}/2/users/me", headers=headers) as response:
+            said.append((response.status, response.headers.get("Connection")))
+    assert said == [(200, "close")] * 2

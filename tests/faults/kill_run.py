@@ -1,0 +1,104 @@
+"""One kill from rest to rest: reach the point, look at what is left, start again, wait, judge."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.control import Control
+from tests.faults.kills import Scene, Way
+from tests.faults.verdict import AtDeath, Fate, at_death, judge
+from tests.faults.victim import USERS, Victim
+
+SEEN_AS = {"K4": "K3", "K7": "K6"}
+"""What these points look like on the disk and in the ledger; that they were hit, the trace and the proxy tell."""
+
+Ledger = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one kill did to the grants in flight, and what is wrong with that: nothing, if all is well."""
+
+    way: Way
+    deaths: Mapping[str, AtDeath]
+    fates: Mapping[str, Fate]
+    problems: tuple[str, ...]
+    serving_seconds: float | None
+    """From the start of the process to the first answer; None where nothing was killed."""
+
+    @property
+    def point(self) -> str:
+        """A way that aims at a span counts where it was found to hit."""
+        found = sorted({death.point for death in self.deaths.values()})
+        return found[0] if self.way.spread else self.way.point
+
+
+async def carry_out(way: Way, victim: Victim) -> Outcome:
+    """Raises AssertionError when the point was not hit; what became of the grants is in the outcome."""
+    await victim.until_settled()
+    users = USERS[:1] if way.alone else USERS
+    victim.log_from_here()
+    async with victim.sandbox() as sandbox:
+        await sandbox.clear_requests()
+        before = await victim.ledger()
+        scene = Scene(victim, sandbox, users)
+        try:
+            async with asyncio.timeout(60):
+                await way.reach(scene)
+        finally:
+            await scene.stop_watching()
+            await sandbox.clear_faults()
+        requests = await requests_at_rest(sandbox)
+    deaths: dict[str, AtDeath] = {}
+    serving_seconds = None
+    if way.kills:
+        ledger = await victim.ledger()
+        rows, journaled = victim.remains.grants(server_is_dead=True), victim.remains.journal()
+        for user in users:
+            row = rows[victim.account_ids[user]]
+            deaths[user] = at_death(before[user], ledger[user], row, journaled.get(row.id), requests)
+        check_that_it_was_hit(way, scene, deaths)
+        if victim.proxy is not None:
+            victim.remains.let_leases_end()
+        serving_seconds = await victim.restart()
+    fates, problems = await judged(victim, deaths, before)
+    if lost := [user for user, fate in fates.items() if fate is not Fate.KEPT]:
+        await victim.connect(*lost)
+    return Outcome(way, deaths, {user: fates[user] for user in users}, problems, serving_seconds)
+
+
+async def judged(
+    victim: Victim, deaths: Mapping[str, AtDeath], before: Ledger
+) -> tuple[dict[str, Fate], tuple[str, ...]]:
+    """The fate of every grant, those that were not in flight included."""
+    rows = await victim.until_settled()
+    accounts, ledger = await victim.accounts(), await victim.ledger()
+    fates, problems = {}, []
+    for user, account in accounts.items():
+        row = rows[victim.account_ids[user]]
+        fates[user], problem = judge(deaths.get(user), before[user], ledger[user], row, account)
+        if problem:
+            problems.append(f"{user}: {problem} ({deaths.get(user)})")
+    return fates, tuple(problems)
+
+
+def check_that_it_was_hit(way: Way, scene: Scene, deaths: Mapping[str, AtDeath]) -> None:
+    """A point that was not reached proves nothing."""
+    found = {user: death.point for user, death in deaths.items()}
+    if way.spread:
+        return
+    expected = SEEN_AS.get(way.point, way.point)
+    assert set(found.values()) == {expected}, f"{way.point} {way.how}: found {found}"
+    if way.point in SEEN_AS:
+        assert scene.answers_read or scene.hits, f"{way.point} {way.how}: no answer had come in"
+
+
+async def requests_at_rest(sandbox: Control) -> list[dict[str, Any]]:
+    """The refreshes that reached the platform, once it has dealt with what a dead server had sent."""
+    requests = await sandbox.requests("token")
+    while True:
+        await asyncio.sleep(0.02)
+        before, requests = requests, await sandbox.requests("token")
+        if requests == before:
+            return [each for each in requests if each["grant_type"] == "refresh_token"]

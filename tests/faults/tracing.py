@@ -1,0 +1,59 @@
+"""strace on a running process: a signal or an error at an exact system call, and a record of what was called."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+CALLS = "trace=pwrite64,fsync,fdatasync,connect,getsockopt,read,write,rename,unlink"
+SHOWN = 16
+"""Of each buffer that the record shows: enough to tell an answer, too little for a token."""
+
+
+def strace() -> str:
+    """Where it is. Without it nothing is proved: a failure in CI, elsewhere a skip that says so."""
+    found = shutil.which("strace")
+    if found is None:
+        missing = "no strace here (Debian: apt-get install strace)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+class Trace:
+    """Attached to all threads of a process when the constructor returns. A rule reads `call:signal=SIGKILL:when=1`.
+
+    `when` counts the calls of each thread by itself. A signal comes on entering: the call is not carried out.
+    """
+
+    def __init__(self, pid: int, record: Path, *rules: str) -> None:
+        command = [strace(), "-f", "-p", str(pid), "-s", str(SHOWN), "-o", str(record), "-e", CALLS]
+        for rule in rules:
+            command += ["-e", f"inject={rule}"]
+        self._record = record
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        assert self._process.stderr is not None
+        first = self._process.stderr.readline().decode()
+        if "attached" not in first:
+            self.stop()
+            raise AssertionError(f"strace did not attach: {first}")
+
+    def answers_read(self) -> int:
+        """How many good answers of the platform the process has read."""
+        return self._record.read_text(errors="replace").count('"HTTP/1.1 200 OK')
+
+    def stop(self) -> None:
+        """It ends with the process that it watches, else it lets go of it."""
+        self._process.terminate()
+        self._process.communicate(timeout=20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
