@@ -14,7 +14,7 @@ from functools import partial
 
 from sandbox.control import Control
 from tests.faults.commit_proxy import CLAIM, REFRESH, CommitProxy
-from tests.faults.tracing import Trace
+from tests.faults.tracing import Trace, traced
 from tests.faults.victim import PATIENCE, Victim
 
 KILL = "signal=SIGKILL"
@@ -59,6 +59,11 @@ class Scene:
         code = await asyncio.to_thread(self.victim.local.ended, "server")
         assert code == -9, f"it ended with {code}, not by SIGKILL"
 
+    def start_and_die(self, *rules: str) -> None:
+        """Starts a server under the rules and waits for the death in it."""
+        local = self.victim.local
+        assert traced(local.server_command(), local.folder.parent / "trace", *rules) == -9, "the rule was not met"
+
     async def until_journaled(self) -> None:
         """The journal has an entry for every grant in flight, finished and synced."""
         deadline = time.monotonic() + PATIENCE
@@ -86,10 +91,14 @@ class Way:
     reach: Callable[[Scene], Awaitable[None]]
     alone: bool = False
     """One grant in flight: the others would be at other points."""
-    spread: bool = False
-    """It aims at a span of time: what was hit is told by what is found."""
+    seen_as: str = ""
+    """The points at which it may find the grants, by what is on the disk and in the ledger; empty: its own."""
     kills: bool = True
     """False: the server lives on."""
+
+    @property
+    def sightings(self) -> set[str]:
+        return set(self.seen_as.split()) or {{"K4": "K3", "K7": "K6"}.get(self.point, self.point)}
 
 
 # --- with system calls
@@ -124,6 +133,13 @@ async def within_the_journal(scene: Scene, call: str, when: int) -> None:
     scene.inject("pwrite64:error=EIO", f"{call}:{KILL}:when={when}")
     await scene.sandbox.release()
     await scene.ended()
+
+
+async def within_the_replay(scene: Scene, call: str) -> None:
+    """Killed with a journal, started, and killed again while it brings that into the database."""
+    await refused_by_the_file(scene, "EIO")
+    await scene.stop_watching()
+    await asyncio.to_thread(scene.start_and_die, f"{call}:{KILL}:when=1")
 
 
 # --- with the platform
@@ -221,11 +237,13 @@ ON_SQLITE = (
     Way("K5", "at the sync of the entry", partial(within_the_journal, call="fsync", when=1), alone=True),
     Way("K5", "at the rename of the entry", partial(within_the_journal, call="rename", when=1), alone=True),
     Way("K5", "at the sync of the journal's folder", partial(within_the_journal, call="fsync", when=2), alone=True),
+    Way("K5", "at the first byte of the replay", partial(within_the_replay, call="pwrite64")),
+    Way("K5", "at the first erasure of the replay", partial(within_the_replay, call="unlink"), seen_as="K5 K6"),
     Way("K6", "at the sync of the commit", partial(at_answer, call="fsync"), alone=True),
     Way("K6", "synced, and nobody told", partial(at_answer, call="write"), alone=True),
 )
 AFTER_THE_ANSWER_LEFT = tuple(
-    Way("K3", f"{ms} ms after the answers left", partial(after_the_answer_left, milliseconds=ms), spread=True)
+    Way("K3", f"{ms} ms after the answers left", partial(after_the_answer_left, milliseconds=ms), seen_as="K3 K6")
     for ms in range(51)
 )
 ON_POSTGRES = (

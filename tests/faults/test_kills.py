@@ -19,7 +19,7 @@ def named(way: Way) -> str:
 
 
 def check(outcome: Outcome) -> None:
-    assert not outcome.problems, outcome
+    assert not outcome.missed and not outcome.problems, outcome
     unavoidable = {user for user, death in outcome.deaths.items() if death.unavoidable_loss}
     assert {user for user, fate in outcome.fates.items() if fate is Fate.LOST} == unavoidable
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,19 @@ def strace() -> str:
     return found
 
 
+def command_line(record: Path, rules: Sequence[str]) -> list[str]:
+    words = [strace(), "-f", "-s", str(SHOWN), "-o", str(record), "-e", CALLS]
+    for rule in rules:
+        words += ["-e", f"inject={rule}"]
+    return words
+
+
+def traced(command: Sequence[str], record: Path, *rules: str) -> int:
+    """Runs a command to its end; its exit code. Raises subprocess.TimeoutExpired, having ended it."""
+    done = subprocess.run([*command_line(record, rules), *command], capture_output=True, check=False, timeout=60)
+    return done.returncode
+
+
 class Trace:
     """Attached to all threads of a process when the constructor returns. A rule reads `call:signal=SIGKILL:when=1`.
 
@@ -32,9 +46,7 @@ class Trace:
     """
 
     def __init__(self, pid: int, record: Path, *rules: str) -> None:
-        command = [strace(), "-f", "-p", str(pid), "-s", str(SHOWN), "-o", str(record), "-e", CALLS]
-        for rule in rules:
-            command += ["-e", f"inject={rule}"]
+        command = [*command_line(record, rules), "-p", str(pid)]
         self._record = record
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self._process.stderr is not None
