@@ -67,8 +67,9 @@ class Refresher:
         self._claiming.add(platform_id)
         try:
             while not self._stopping and (room := await lane.gate.room()) > 0:
-                # A probe of a platform that fails must not cost a grant its second send, which is its last.
                 claimed = await self._claim_due(platform_id, room, first_sends_only=lane.gate.probing)
+                if not claimed and lane.breaker.risks_a_last_try():
+                    claimed = await self._claim_due(platform_id, 1)
                 begun += len(claimed)
                 for grant in claimed:
                     self._begin(grant, lane)

@@ -65,6 +65,17 @@ def test_an_answer_to_what_was_begun_before_it_opened_does_not_close_it() -> Non
     assert breaker.open and gate.probing
 
 
+def test_a_last_try_is_risked_every_five_minutes_while_it_is_open() -> None:
+    breaker, _ = broken(20)
+    assert not breaker.risks_a_last_try()
+    now[0] += 300
+    assert breaker.risks_a_last_try()
+    assert not breaker.risks_a_last_try()
+    breaker.close()
+    now[0] += 300
+    assert not breaker.risks_a_last_try()
+
+
 def test_a_tally_slides() -> None:
     tally = Tally(30, clock)
     for _ in range(60):
