@@ -28,7 +28,15 @@ def refusing_syncs(running: Fleet) -> contextlib.AbstractContextManager[None]:
     return failing_calls(running.servers[0].pid("server"), "fsync:error=EIO", "fdatasync:error=EIO")
 
 
-injected = pytest.param(refusing_writes, marks=pytest.mark.long), pytest.param(refusing_syncs, marks=pytest.mark.long)
+broken = pytest.mark.parametrize(
+    "broken",
+    [
+        full,
+        pytest.param(refusing_writes, marks=pytest.mark.long),
+        pytest.param(refusing_syncs, marks=pytest.mark.long),
+    ],
+)
+"""How the disk is broken while the test says so."""
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ async def some_in_flight(folder: Path, disk: Path) -> AsyncIterator[Fleet]:
         yield running
 
 
-@pytest.mark.parametrize("broken", [full, refusing_syncs, injected[0]])
+@broken
 async def test_nothing_is_sent_while_nothing_can_be_stored_and_nothing_is_lost(
     tmp_path: Path, disk: Path, broken: Break
 ) -> None:
@@ -66,7 +74,7 @@ async def test_nothing_is_sent_while_nothing_can_be_stored_and_nothing_is_lost(
         assert running.statuses() == {Status.ACTIVE: IN_FLIGHT + WAITING}
 
 
-@pytest.mark.parametrize("broken", [full, *injected])
+@broken
 async def test_reads_go_on_and_health_says_not_serving_until_it_can_be_written_again(
     tmp_path: Path, disk: Path, broken: Break
 ) -> None:
