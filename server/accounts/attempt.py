@@ -53,9 +53,18 @@ class Lane:
 class Attempts:
     """Takes claimed grants to an outcome. `verdict_limit` is how long a verdict may wait to be borne out."""
 
-    def __init__(self, store: Store, journal: Journal, *, min_interval: timedelta, verdict_limit: timedelta) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        *,
+        min_interval: timedelta,
+        request_limit: timedelta,
+        verdict_limit: timedelta,
+    ) -> None:
         self._store = store
         self._journal = journal
+        self._request_limit = request_limit
         self._min_interval = min_interval
         self._verdict_limit = verdict_limit
 
@@ -79,6 +88,10 @@ class Attempts:
 
     async def _without_sending(self, grant: ClaimedGrant, lane: Lane) -> str:
         """What becomes of a grant whose refresh token must not be sent now; empty if it may be."""
+        if await self._store.now() + self._request_limit > grant.lease_expire_time:
+            # This process stood still since its claim: another may take over meanwhile, and send this refresh token.
+            await self._release(grant, timedelta(), "not sent: the lease would not outlast the request")
+            return "late"
         if not lane.platform.rules.refresh_token_single_use:
             return ""
         if grant.found is GrantState.SENT:

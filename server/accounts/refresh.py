@@ -18,6 +18,7 @@ from server.accounts.errors import StoreUnavailable
 from server.accounts.gate import Gate
 from server.accounts.grants import ClaimedGrant, GrantRecord, GrantState
 from server.accounts.ports import Journal, Observer, Platform, Store
+from server.accounts.timing import token_timeout
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ class Refresher:
         self._lease = lease
         self._min_interval = min_interval
         # A token request takes a third of a lease at most, and a verdict may wait for another.
-        self._attempts = Attempts(store, journal, min_interval=min_interval, verdict_limit=lease / 3)
+        self._attempts = Attempts(
+            store, journal, min_interval=min_interval, request_limit=token_timeout(lease), verdict_limit=lease / 3
+        )
         self._under_way: dict[str, asyncio.Task[str]] = {}
         self._claiming: set[str] = set()
         self._unstorable: set[str] = set()
@@ -66,7 +69,7 @@ class Refresher:
             begun += await self._probe(platform_id, lane)
         self._claiming.add(platform_id)
         try:
-            while not self._stopping and (room := await lane.gate.room()) > 0:
+            while (room := await lane.gate.room()) > 0 and not self._stopping:
                 claimed = await self._claim_due(platform_id, room, first_sends_only=lane.gate.probing)
                 if not claimed and lane.breaker.risks_a_last_try():
                     claimed = await self._claim_due(platform_id, 1)
@@ -183,6 +186,8 @@ class Refresher:
         if self._stopping or lane.gate.held:
             return "held"
         await lane.gate.turn()
+        if self._stopping:
+            return "held"
         try:
             claimed = await self._claim((grant.id,), caller) if await self.can_store() else None
         except StoreUnavailable:
