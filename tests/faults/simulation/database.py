@@ -110,7 +110,7 @@ class Disk:
         return token.reveal()
 
     def refresh_tokens(self) -> set[str]:
-        return self.in_grants() | self.in_outbox() | self.in_requests() | self.in_journals()
+        return self.in_grants() | self.in_outbox() | self.in_requests() | self.in_journals(self._journals)
 
     def in_grants(self) -> set[str]:
         found = set()
@@ -134,9 +134,9 @@ class Disk:
             found |= {token.reveal()} if token else set()
         return found
 
-    def in_journals(self) -> set[str]:
+    def in_journals(self, folders: list[Path]) -> set[str]:
         found = set()
-        for entry in (entry for folder in self._journals for entry in folder.iterdir()):
+        for entry in (entry for folder in folders for entry in folder.iterdir() if entry.name != journal.RESERVE):
             refreshed = journal.unpack_refreshed(self._vault.open(entry.read_bytes(), journal.context(entry.stem)))
             token = refreshed.token_set.refresh_token
             found |= {token.reveal()} if token else set()

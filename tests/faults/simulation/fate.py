@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+GRACE = timedelta(minutes=1)
+
 
 class Fault(Enum):
     """What the way to the platform, or the platform, does to one request."""
@@ -59,6 +61,8 @@ class Climate:
     lives: int
     """How many of these lives the world lasts."""
     replay: Replay
+    grace_is_known: bool
+    """Whether our definition of the platform names its grace."""
     faults: float
     """The share of requests that go wrong."""
     storms: int
@@ -79,7 +83,8 @@ def draw_climate(rng: random.Random) -> Climate:
         accounts=rng.randint(4, 12),
         life=timedelta(minutes=minutes),
         lives=40,
-        replay=rng.choice([Replay.KILLS, Replay.KILLS, Replay.REFUSED, Replay.GRACE]),
+        replay=rng.choice([Replay.KILLS, Replay.KILLS, Replay.REFUSED, Replay.GRACE, Replay.GRACE]),
+        grace_is_known=rng.random() < 0.5,
         faults=rng.choice([0.0, 0.02, 0.1, 0.3]),
         storms=rng.choice([0, 1, 3]),
         crashes=rng.choice([0.0, 0.0005, 0.003, 0.01]),

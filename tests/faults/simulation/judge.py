@@ -1,18 +1,25 @@
 """The judge: looks at every commit and every request that reaches the platform, and objects to what must not be."""
 
+import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from server.accounts.model import Status, StatusReason
-from server.accounts.refresh import MOST_SENDS
 from server.accounts.timing import REPLAY_MARGIN
 from tests.faults.simulation.database import Disk
 from tests.faults.simulation.ledger import Arrival, Ledger, LedgerGrant, Pair
 from tests.faults.simulation.virtual_time import VirtualLoop
 
-SLACK = 2.0
-"""Seconds between two clocks: that of the platform and ours."""
+MOST_SENDS = 2
+"""A refresh token of unknown fate is tried once more, never twice."""
+
+LEASE_SECONDS = 60.0
+
+SLACK = 10.0
+"""Seconds that may pass between a decision and what follows from it."""
 
 
 @dataclass
@@ -20,6 +27,7 @@ class Claim:
     """One claim of a grant, as the database and the platform saw it."""
 
     owner: str
+    time: float
     generation: int
     interrupts: bool
     """It found the claim of a process that had never ended it: it sends nothing, it only notes that."""
@@ -39,6 +47,11 @@ class Judge:
     def __init__(self, loop: VirtualLoop, ledger: Ledger, disk: Disk) -> None:
         self.objections: list[str] = []
         self.over = loop.create_future()
+        self.grace_seconds = 0.0
+        """How long a spent refresh token works again, as far as we know."""
+        self.out_of_reach: Callable[[], list[Path]] = list
+        """The journals of processes that are down or stand still now."""
+        self.next_claim: asyncio.Future[LedgerGrant] = loop.create_future()
         self.chronicle: deque[tuple[float, str, str]] = deque(maxlen=5000)
         self.grants: dict[str, LedgerGrant] = {}
         """The ledger's grant behind each of ours."""
@@ -75,6 +88,11 @@ class Judge:
         ]
         return "\n".join(lines[-last:])
 
+    async def claimed(self) -> LedgerGrant:
+        """The grant that is claimed next."""
+        self.next_claim = self._loop.create_future()
+        return await self.next_claim
+
     # --- what the database commits
 
     def look(self, observations: list[Any]) -> None:
@@ -101,10 +119,14 @@ class Judge:
         if seen.what == "claimed":
             if seen.state_before == "sent":
                 claims[-1].ended = "ran out"
-            claims.append(Claim(seen.owner, seen.generation_after, seen.state_before == "sent"))
+            if not self.next_claim.done():
+                self.next_claim.set_result(grant)
+            claims.append(Claim(seen.owner, self._loop.time(), seen.generation_after, seen.state_before == "sent"))
             self.note(f"claimed by {seen.owner}, found {seen.state_before}", grant)
         elif seen.state_before == "sent" and seen.state_after != "sent":
             claims[-1].ended = seen.state_after
+        if seen.generation_before != seen.generation_after:
+            self._ledger.tokens[self.disk.refresh_token_of(seen.id)].stored_at = self._loop.time()
         if (seen.state_before, seen.generation_before) != (seen.state_after, seen.generation_after):
             self.note(f"{seen.state_after}, generation {seen.generation_after}", grant)
 
@@ -132,11 +154,14 @@ class Judge:
         generation = claims[-1].generation
         spent = sum(claim.spent for claim in claims if claim.generation == generation)
         held = grant.live.refresh == self.disk.refresh_token_of(grant_id)
-        if grant.live.refresh not in self.disk.refresh_tokens():
-            self.count("  of them the pair was in the memory of a paused process")
+        if grant.live.in_memory:
+            self.count("  of them the pair was in the memory of a process alone")
             return
         if held and reason is StatusReason.REFRESH_OUTCOME_LOST and spent >= MOST_SENDS:
             self.count("  of them given up alive after two unknown outcomes")
+            return
+        if grant.live.refresh in self.disk.in_journals(self.out_of_reach()):
+            self.count("  of them the pair was in the journal of a process that was down or stood still")
             return
         where = "held by the grant" if held else "held elsewhere by us"
         self.object(f"EXPIRED ({reason.name}) while pair {grant.live.number}, {where}, lives; {spent} unheard", grant)
@@ -156,13 +181,30 @@ class Judge:
         if not before or not grant.alive:
             return arrival
         self.count("replays")
+        self.count(f"  of them {self._replayed(before[-1])}")
         if len(before) >= MOST_SENDS:
             self.object(f"pair {pair.number} was sent for the {len(before) + 1}th time", grant)
-        elif any(earlier.brought and earlier.brought.refresh in self.disk.in_grants() for earlier in before):
+        elif self._known(before, mine[-1]):
             self.object(f"pair {pair.number} was sent again although what it brought is stored", grant)
+        elif self._loop.time() < before[0].sent_at + self.grace_seconds + SLACK:
+            self.count("  of them within a known grace")
         elif self._loop.time() + SLACK < pair.access_ends - REPLAY_MARGIN.total_seconds():
             self.object(f"pair {pair.number} was sent again long before its access token ends", grant)
         return arrival
+
+    def _known(self, before: list[Arrival], claim: Claim) -> bool:
+        """Whether what was brought was stored when the sender claimed; or is now, and its claim is over."""
+        stored = [each.brought.stored_at for each in before if each.brought and each.brought.stored_at is not None]
+        return any(time < claim.time or claim.time + LEASE_SECONDS < self._loop.time() for time in stored)
+
+    def _replayed(self, earlier: Arrival) -> str:
+        """Where the answer to an earlier request is while the token is sent again."""
+        brought = earlier.brought
+        if brought is None:
+            return "the earlier request has had no effect yet"
+        if brought.ours:
+            return f"its answer is in {'the memory of a process' if brought.in_memory else 'a database or a journal'}"
+        return "its answer died with a process" if brought.lost else "its answer never came"
 
     # --- at the end
 

@@ -1,10 +1,10 @@
 """The ledger of the pretend platform: which pair of which grant is live, and what has reached it."""
 
+import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
-from tests.faults.simulation.fate import Replay
-
-GRACE_SECONDS = 60.0
+from tests.faults.simulation.fate import GRACE, Replay
 
 
 @dataclass
@@ -25,9 +25,12 @@ class Pair:
     grant: "LedgerGrant"
     number: int
     access_ends: float
-    delivered: bool = False
+    holder: "asyncio.Task[Any] | None" = None
+    """The task of ours that was given it."""
     lost: bool = False
     """It came, and the process died before it was on any disk."""
+    stored_at: float | None = None
+    """When it became the token set of its grant in our database."""
     arrivals: list[Arrival] = field(default_factory=list)
     """The refreshes it was sent with that may have had an effect."""
     spent_at: float | None = None
@@ -43,7 +46,12 @@ class Pair:
     @property
     def ours(self) -> bool:
         """Whether we have it, so that losing it would be our fault."""
-        return self.delivered and not self.lost
+        return self.holder is not None and not self.lost
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the task that was given it is still at work, so that it may be nowhere else."""
+        return self.holder is not None and not self.holder.done()
 
 
 @dataclass
@@ -111,7 +119,9 @@ class Ledger:
             pair.grant.access_alive = False
 
     def _in_grace(self, pair: Pair, now: float) -> bool:
-        return self._replay is Replay.GRACE and pair.spent_at is not None and now - pair.spent_at <= GRACE_SECONDS
+        return (
+            self._replay is Replay.GRACE and pair.spent_at is not None and now - pair.spent_at <= GRACE.total_seconds()
+        )
 
     def _mint(self, grant: LedgerGrant, now: float) -> Pair:
         pair = Pair(grant, len(grant.pairs) + 1, now + self._life)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -72,14 +73,32 @@ async def revoke_at_the_platform(world: "World") -> None:
 
 async def act_for_callers(world: "World") -> None:
     """Callers revoke accounts, and users connect again: those that are well, expired or revoked."""
-    rng = world.fate.rng
-    for _ in range(world.fate.climate.caller_acts):
-        await asyncio.sleep(rng.random() * 2 * world.wild_seconds / world.fate.climate.caller_acts)
-        if rng.random() < 0.5:
-            user = f"u{rng.randrange(world.fate.climate.accounts)}"
+    climate, rng = world.fate.climate, world.fate.rng
+    for _ in range(climate.caller_acts):
+        await asyncio.sleep(rng.random() * 2 * world.wild_seconds / climate.caller_acts)
+        user = f"u{rng.randrange(climate.accounts)}"
+        if rng.random() < 0.3:
+            user = (await world.judge.claimed()).user  # in the middle of its refresh
+            await asyncio.sleep(rng.random() * 0.5)
+        choice = rng.random()
+        if choice < 0.3:
+            await call(world, "refresh", user, lambda process, user=user: refresh(world, process, user))
+        elif choice < 0.65:
             await call(world, "reconnect", user, lambda process, user=user: connect(process, user))
         else:
-            rows = list(AccountRow.select().order_by(AccountRow.id).execute(world.engine.database))
-            row = rng.choice(rows)
-            user = row.platform_user_id
-            await call(world, "revoke", user, lambda process, row=row: process.revoker.revoke(CALLER, row.id))
+            await call(world, "revoke", user, lambda process, user=user: revoke(world, process, user))
+
+
+async def revoke(world: "World", process: "Process", user: str) -> None:
+    await process.revoker.revoke(CALLER, account_id(world, user))
+
+
+async def refresh(world: "World", process: "Process", user: str) -> None:
+    """On demand: whatever is left of the access token, or only if it ends within the hour."""
+    remaining = world.fate.rng.choice([None, timedelta(hours=1)])
+    await process.fresh.refresh(CALLER, account_id(world, user), remaining)
+
+
+def account_id(world: "World", user: str) -> str:
+    row = AccountRow.select().where(AccountRow.platform_user_id == user).get(world.engine.database)
+    return str(row.id)

@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from server.accounts.callback import Callback
 from server.accounts.connect import Connector
 from server.accounts.exchange import Exchanger
+from server.accounts.fresh import FreshTokens
 from server.accounts.gate import Gate
 from server.accounts.identity import IdentityReader
 from server.accounts.read import Reader
@@ -74,6 +74,10 @@ class ProcessJournal(FileJournal):
 
     world: "World"
 
+    async def keep(self, refreshed: Any) -> None:
+        await super().keep(refreshed)
+        self.world.alarms["grants"].ring_at(self.world.loop.time() + 1)
+
     def _write(self, name: str, refreshed: Any) -> None:
         if self.world.fate.happens(self.world.fate.climate.full_disk):
             raise OSError(28, "No space left on device")
@@ -99,15 +103,15 @@ class Process:
         self.store = Store(ProcessEngine(world, self), world.vault, world.new_id)  # type: ignore[arg-type]
         platforms = {"twitter": SimulatedPlatform(world, self)}
         gates = {"twitter": Gate(16, clock=world.loop.time)}
+        reader = Reader(self.store, platforms)
         observer = Watcher()
         journal = ProcessJournal(journal_folder, world.vault, world.new_id)
         journal.world = world
         self.journal = journal
-        self.exchanger = Exchanger(self.store, platforms, observer, world.new_id, min_interval=MIN_INTERVAL)
+        self.exchanger = Exchanger(self.store, platforms, gates, observer, world.new_id, min_interval=MIN_INTERVAL)
         self.connector = Connector(
-            self.store, platforms, self.exchanger, world.new_id, lambda name: f"https://accounts.test/{name}"
+            self.store, platforms, gates, self.exchanger, world.new_id, lambda name: f"https://accounts.test/{name}"
         )
-        self.callback = Callback(self.store, platforms, self.exchanger)
         self.refresher = Refresher(
             self.store,
             platforms,
@@ -118,8 +122,9 @@ class Process:
             lease=LEASE,
             min_interval=MIN_INTERVAL,
         )
+        self.fresh = FreshTokens(self.store, reader, self.refresher, gates)
         self.identities = IdentityReader(self.store, platforms, gates)
-        self.revoker = Revoker(self.store, Reader(self.store, platforms), platforms, observer)
+        self.revoker = Revoker(self.store, reader, platforms, gates, observer)
 
     def start(self) -> None:
         self.spawn(self._serve())
@@ -138,28 +143,26 @@ class Process:
             pause = fate.pause()
             self.paused_until = self._world.loop.time() + pause
             self._world.judge.note(f"{self.owner} is paused for {pause:.0f} s")
-        await self._unpaused()
+        await asyncio.sleep(max(0.0, self.paused_until - self._world.loop.time()))
         if fate.happens(fate.climate.crashes):
             self._world.crash(self)
         self._check()
 
     async def moment(self) -> None:
-        """Time in which it may die, but not stand still: between its last look at its lease and the request."""
+        """Between its last look at its lease and its request a process may die, but not stand still.
+
+        It might in truth; nothing that a process can do closes that window.
+        """
         self._check()
         await asyncio.sleep(self._world.fate.step())
-        await self._unpaused()
         self._check()
-
-    async def _unpaused(self) -> None:
-        while (left := self.paused_until - self._world.loop.time()) > 0:
-            await asyncio.sleep(left)
 
     def _check(self) -> None:
         if not self.alive:
             raise asyncio.CancelledError
 
     def take(self, pair: Pair) -> None:
-        pair.delivered = True
+        pair.holder = asyncio.current_task()
         self.in_hand = [*self.in_hand[-63:], pair]
 
     async def _serve(self) -> None:

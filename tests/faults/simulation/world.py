@@ -18,7 +18,7 @@ from server.storage.store import Store
 from server.storage.vault import Vault
 from tests.accounts.script import RULES
 from tests.faults.simulation.database import Disk, SimulatedEngine
-from tests.faults.simulation.fate import Fate
+from tests.faults.simulation.fate import GRACE, Fate, Replay
 from tests.faults.simulation.judge import Judge
 from tests.faults.simulation.ledger import Ledger
 from tests.faults.simulation.people import act_for_callers, connect_everybody, revoke_at_the_platform
@@ -49,6 +49,7 @@ class Outcome:
     counts: dict[str, int]
     account_years: float
     refreshes: int
+    chronicle: list[tuple[float, str, str]]
 
 
 class World:
@@ -57,7 +58,9 @@ class World:
         self.loop = loop
         self.fate = Fate(seed)
         climate = self.fate.climate
-        self.rules = dataclasses.replace(RULES, identity_interval=timedelta(days=1))
+        known = climate.replay is Replay.GRACE and climate.grace_is_known
+        grace = GRACE if known else timedelta()
+        self.rules = dataclasses.replace(RULES, identity_interval=timedelta(days=1), replay_grace=grace)
         self.life_seconds = climate.life.total_seconds()
         self.wild_seconds = self.life_seconds * climate.lives
         self.clock = VirtualClock(loop)
@@ -74,6 +77,8 @@ class World:
         self.ledger = Ledger(climate.replay, self.life_seconds)
         folders = [self.journal_folder(place) for place in range(climate.processes)]
         self.judge = Judge(loop, self.ledger, Disk(self.engine, self.vault, folders))
+        self.judge.grace_seconds = grace.total_seconds()
+        self.judge.out_of_reach = self._journals_out_of_reach
         self.weather = Weather(self, self.fate.storms(self.wild_seconds))
         loop.set_task_factory(remember_task)  # type: ignore[arg-type]
         loop.delay_of_threads = self.fate.step
@@ -129,7 +134,7 @@ class World:
         process.alive = False
         on_disk = self.judge.disk.refresh_tokens()
         for pair in process.in_hand:
-            if pair is pair.grant.live and pair.refresh not in on_disk and not pair.lost:
+            if pair is pair.grant.live and pair.in_memory and pair.refresh not in on_disk:
                 pair.lost = True
                 self.judge.note(f"pair {pair.number} is lost with it", pair.grant)
                 self.judge.count("pairs lost with a process")
@@ -140,6 +145,10 @@ class World:
 
     def running(self) -> list[Process]:
         return [process for process in self.processes if process.alive]
+
+    def _journals_out_of_reach(self) -> list[Path]:
+        now = self.loop.time()
+        return [self.journal_folder(each.place) for each in self.processes if not each.alive or now < each.paused_until]
 
     # --- its course
 
@@ -184,6 +193,7 @@ class World:
             counts=counts,
             account_years=accounts * self.loop.time() / (365.25 * 86400),
             refreshes=self.ledger.refreshes,
+            chronicle=list(self.judge.chronicle),
         )
 
 
