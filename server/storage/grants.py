@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from peewee import Database, fn
+from peewee import Case, Database, fn
 
 from server.accounts.events import EventKind
 from server.accounts.grants import (
@@ -165,7 +165,10 @@ def claim_these(
 
 
 def claim(tx: Transaction, rows: list[Any], owner: str, lease: timedelta, caller: str = "") -> list[ClaimedGrant]:
-    """Intent, durable before any byte is sent: the lease, and one more possible send of this refresh token."""
+    """Intent, durable before any byte is sent: the lease, and one more possible send of this refresh token.
+
+    Who finds an earlier claim that was never ended takes over the send that was counted with it.
+    """
     lease_expire_time = tx.now + lease
     claimed = []
     for row in rows:
@@ -194,7 +197,7 @@ def claim(tx: Transaction, rows: list[Any], owner: str, lease: timedelta, caller
     if claimed:
         GrantRow.update(
             state=GrantState.SENT,
-            sends=GrantRow.sends + 1,
+            sends=Case(None, [(GrantRow.state == GrantState.SENT, GrantRow.sends)], GrantRow.sends + 1),
             lease_owner=owner,
             lease_expire_time=micros(lease_expire_time),
             due_time=micros(lease_expire_time),
@@ -318,7 +321,7 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
         GrantRow.update(
             state=retry.state,
             due_time=micros(retry.due_time),
-            sends=GrantRow.sends - (0 if retry.spent else 1),
+            sends=GrantRow.sends - (0 if retry.spent or claimed.found is GrantState.SENT else 1),
             attempts=GrantRow.attempts + 1,
             lease_owner=None,
             lease_expire_time=None,

@@ -193,12 +193,15 @@ def complete(tx: Transaction, request: AuthorizationRequest, grant: NewGrant) ->
     row = tx.lock(RequestRow.select().where(RequestRow.id == request.id))
     if row is None or row.phase != Phase.EXCHANGING:
         return None
-    superseded = [(account.grant_id, account.id) for account in renewed(tx, request, grant)]
+    superseded = [
+        (account.grant_id, account.id, account.status_reason in revocations.NOTHING_LEFT)
+        for account in renewed(tx, request, grant)
+    ]
     account_ids = accounts.attach(tx, request.profile_id, request.platform, request.caller, grant)
     grants.add(tx, account_ids[0], request.profile_id, request.platform, grant)
     revocations.hold(tx, account_ids)
-    for grant_id, account_id in superseded:
-        supersede(tx, grant_id, account_id)
+    for grant_id, account_id, nothing_left in superseded:
+        supersede(tx, grant_id, account_id, nothing_left=nothing_left)
     RequestRow.update(**ended(tx, Phase.DONE), account_ids=" ".join(account_ids)).where(
         RequestRow.id == request.id
     ).execute(tx.database)
@@ -219,15 +222,16 @@ def renewed(tx: Transaction, request: AuthorizationRequest, grant: NewGrant) -> 
     )
 
 
-def supersede(tx: Transaction, grant_id: str, account_id: str) -> None:
+def supersede(tx: Transaction, grant_id: str, account_id: str, *, nothing_left: bool) -> None:
     """An older grant that no account uses any more is retired, and its pair held until the account is revoked.
 
-    It is not revoked now: no platform documents that this would spare the user's newer grant.
+    It is not revoked now: no platform documents that this would spare the user's newer grant. The pair of a dead one is
+    held as well, unless the platform itself said that nothing is left of it: after a lost outcome it may live.
     """
     grant = grants.get(tx, grant_id)
     if grant is None or accounts.of_grant(tx, grant_id):
         return
-    if grant.state == GrantState.DEAD:
+    if grant.state == GrantState.DEAD and nothing_left:
         GrantRow.delete().where(GrantRow.id == grant_id).execute(tx.database)
         return
     revocations.retire_grant(tx, grant, account_id, None)

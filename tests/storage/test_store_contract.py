@@ -280,6 +280,22 @@ async def test_a_refresh_of_unknown_outcome_remembers_that_its_token_may_be_spen
     assert (again.found, again.sends) == (GrantState.UNKNOWN, 1)
 
 
+async def test_who_finds_a_claim_that_was_never_ended_counts_no_further_send(store: Store, clock: Clock) -> None:
+    """Two who die in turn, one before and one after the lease ran out, leave the one retry that a lost answer has."""
+    await connected(store)
+    clock.offset += DUE
+    await claim(store, owner="dies")
+    clock.offset += timedelta(seconds=61)
+    [found] = await claim(store, owner="dies as well")
+    assert (found.found, found.sends) == (GrantState.SENT, 1)
+    clock.offset += timedelta(seconds=61)
+    [again] = await claim(store)
+    assert (again.found, again.sends) == (GrantState.SENT, 1)
+    assert await store.release(again, Retry(GrantState.UNKNOWN, await store.now(), spent=False), error="")
+    [retry] = await claim(store)
+    assert (retry.found, retry.sends) == (GrantState.UNKNOWN, 1)
+
+
 async def test_a_dead_grant_expires_its_account_with_the_reason_and_is_not_claimed_again(
     store: Store, clock: Clock, engine: Engine
 ) -> None:
@@ -568,6 +584,31 @@ async def test_a_superseded_pair_is_held_until_its_account_is_revoked(store: Sto
     await revoke(store, account.id)
     await finish(store, 2)
     assert await outcome(store, account.id) is PlatformRevocation.CONFIRMED
+
+
+async def test_a_pair_given_up_after_a_lost_outcome_is_revoked_though_its_account_was_connected_again(
+    store: Store, clock: Clock
+) -> None:
+    account = await connected(store)
+    clock.offset += DUE
+    [grant] = await claim(store)
+    await store.expire_grant(grant, StatusReason.REFRESH_OUTCOME_LOST, error="no answer came, twice")
+    await connected(store)
+    assert await store.claim_revocations("twitter", lease=MINUTE, limit=10) == []
+    await revoke(store, account.id)
+    await finish(store, 2)
+
+
+async def test_a_pair_that_the_platform_itself_calls_dead_is_not_kept_when_its_account_is_connected_again(
+    store: Store, clock: Clock
+) -> None:
+    account = await connected(store)
+    clock.offset += DUE
+    [grant] = await claim(store)
+    await store.expire_grant(grant, StatusReason.REFRESH_REJECTED, error="")
+    await connected(store)
+    await revoke(store, account.id)
+    await finish(store, 1)
 
 
 async def test_a_revocation_that_failed_is_due_again_later(store: Store, clock: Clock) -> None:
