@@ -35,6 +35,9 @@ REGISTRATION_HOLD = timedelta(minutes=5)
 MOST_SENDS = 2
 """A refresh token of unknown fate is tried once more, never twice: a replay can end the whole grant."""
 
+GRACE_SLACK = timedelta(seconds=5)
+"""A retry within a platform's grace that could not be claimed for so long waits as if there were none."""
+
 SAVE_AGAIN_SECONDS = 1.0
 
 OUTCOMES = {Commit.STORED: "refreshed", Commit.REVOKING: "revoked", Commit.LOST: "overtaken"}
@@ -94,9 +97,17 @@ class Attempts:
             return "late"
         if not lane.platform.rules.refresh_token_single_use:
             return ""
+        now = await self._store.now()
+        if now > grant.claim_time + (grant.lease_expire_time - grant.claim_time) / 3:
+            # This process stood still: by the time the answer is stored somebody else may have spent the token.
+            await self._release(grant, timedelta(), "it was claimed too long ago to be sent")
+            return "late"
         if grant.found is GrantState.SENT:
             await self._wait_for_replay(grant, lane, "its lease ran out before an answer was stored", spent=False)
             return "interrupted"
+        if grant.sends and grant.due_time + GRACE_SLACK < now < replay_time(grant.token_set, now, now):
+            await self._release(grant, timedelta(), "the platform's grace has passed; it waits for the retry")
+            return "waits"
         if grant.sends >= MOST_SENDS:
             return await self._give_up(grant, StatusReason.REFRESH_OUTCOME_LOST, "no answer came, twice")
         return ""
@@ -165,7 +176,8 @@ class Attempts:
         now = await self._store.now()
         last = grant.sends + spent >= MOST_SENDS
         expire_time = grant.token_set.expire_time
-        grace_end = grant.claim_time + lane.platform.rules.replay_grace
+        # Whoever finds an unended claim does not know when its request was sent.
+        grace_end = now if not spent else grant.claim_time + lane.platform.rules.replay_grace
         due_time = max(now, expire_time) if last and expire_time else replay_time(grant.token_set, now, grace_end)
         retry = Retry(GrantState.UNKNOWN, due_time, spent=spent)
         while True:
@@ -196,5 +208,9 @@ class Attempts:
     async def _release(self, grant: ClaimedGrant, span: timedelta, error: str) -> None:
         """Gives the grant back as it was: its refresh token was not spent by this."""
         state = GrantState.UNKNOWN if grant.sends else GrantState.READY
-        retry = Retry(state, await self._store.now() + span, spent=False)
+        due_time = await self._store.now() + span
+        if grant.sends:
+            # Within a grace or near the end of the access token it was tried again; what comes later is near the end.
+            due_time = replay_time(grant.token_set, due_time, due_time)
+        retry = Retry(state, due_time, spent=False)
         await self._store.release(grant, retry, error=error)

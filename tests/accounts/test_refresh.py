@@ -19,6 +19,7 @@ from server.accounts.errors import (
     StoreUnavailable,
     TokenRejected,
 )
+from server.accounts.grants import GrantState, Retry
 from server.accounts.model import Account, Identity, Status, StatusReason
 from server.storage.journal import FileJournal
 from server.storage.vault import Vault
@@ -187,6 +188,88 @@ async def test_a_claim_whose_process_died_counts_as_a_lost_answer(house: House) 
     await house.refresher.run_once()
     assert sent(house) == ["rt-1"]
     assert (await house.account(account.id)).status is Status.ACTIVE
+
+
+async def test_a_process_that_stood_still_after_its_claim_sends_nothing(house: House) -> None:
+    """Another has taken over meanwhile and spent the token: sending it now would end the grant."""
+    account = await due_account(house)
+    claim_due = house.store.claim_due
+
+    async def stand_still(*arguments: Any, **rest: Any) -> Any:
+        claimed = await claim_due(*arguments, **rest)
+        if claimed:
+            house.clock.offset += timedelta(seconds=61)
+            [other] = await claim_due("twitter", owner="other", lease=timedelta(seconds=60), limit=1)
+            fresh = await house.platform.mint(("users.read",))
+            await house.store.commit_refresh(refreshed(other, fresh, await house.store.now() + timedelta(hours=1)))
+        return claimed
+
+    house.store.claim_due = stand_still  # type: ignore[method-assign]
+    await house.refresher.run_once()
+    assert sent(house) == []
+    assert (await house.account(account.id)).status is Status.ACTIVE
+
+
+async def test_a_claim_that_was_not_sent_for_too_long_is_given_back_unspent(house: House) -> None:
+    await due_account(house)
+    claim_due = house.store.claim_due
+    pauses = [timedelta(seconds=30)]
+
+    async def stand_still(*arguments: Any, **rest: Any) -> Any:
+        claimed = await claim_due(*arguments, **rest)
+        if claimed and pauses:
+            house.clock.offset += pauses.pop()
+        return claimed
+
+    house.store.claim_due = stand_still  # type: ignore[method-assign]
+    await house.refresher.run_once()
+    await house.refresher.run_once()
+    assert [outcome for _, outcome in house.observer.seen if outcome in ("late", "refreshed")] == ["late", "refreshed"]
+    assert sent(house) == ["rt-1"]
+
+
+def with_grace(house: House) -> None:
+    house.platform.rules = dataclasses.replace(house.platform.rules, replay_grace=timedelta(seconds=60))
+
+
+async def test_a_known_grace_is_not_counted_from_the_claim_of_another_process(house: House) -> None:
+    with_grace(house)
+    await due_account(house)
+    await house.store.claim_due("twitter", owner="dead", lease=timedelta(seconds=60), limit=1)
+    house.clock.offset += timedelta(seconds=61)
+    await house.refresher.run_once()
+    await house.refresher.run_once()
+    assert sent(house) == []
+
+
+async def test_a_retry_within_a_known_grace_that_is_refused_waits_for_the_end_of_the_access_token(house: House) -> None:
+    with_grace(house)
+    await due_account(house)
+    busy = PlatformRefused("429", status=429, retry_after=timedelta(minutes=5))
+    house.platform.answer_next("refresh", OutcomeUnknown("reset"), busy)
+    for _ in range(4):
+        await house.refresher.run_once()
+        house.clock.offset += timedelta(seconds=1)
+    assert len(sent(house)) == 2
+    house.clock.offset += timedelta(minutes=7)
+    await house.refresher.run_once()
+    assert len(sent(house)) == 2, "the grace is over"
+    house.clock.offset += timedelta(minutes=5)
+    await house.refresher.run_once()
+    assert len(sent(house)) == 3
+
+
+async def test_a_retry_within_a_known_grace_that_nobody_could_claim_in_time_waits_as_if_there_were_none(
+    house: House,
+) -> None:
+    with_grace(house)
+    await due_account(house)
+    [claimed] = await house.store.claim_due("twitter", owner="me", lease=timedelta(seconds=60), limit=1)
+    now = await house.store.now()
+    await house.store.release(claimed, Retry(GrantState.UNKNOWN, now, spent=True), error="reset")
+    house.clock.offset += timedelta(minutes=5)
+    await house.refresher.run_once()
+    assert sent(house) == []
 
 
 async def test_a_refresh_rejected_by_a_lost_race_does_not_expire_the_account(house: House) -> None:
