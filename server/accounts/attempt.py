@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from server.accounts.breaker import Breaker
 from server.accounts.brownout import HOLD, BrownOutGuard
@@ -91,20 +91,20 @@ class Attempts:
 
     async def _without_sending(self, grant: ClaimedGrant, lane: Lane) -> str:
         """What becomes of a grant whose refresh token must not be sent now; empty if it may be."""
-        if await self._store.now() + self._request_limit > grant.lease_expire_time:
+        now = await self._store.now()
+        if now + self._request_limit > grant.lease_expire_time:
             # This process stood still since its claim: another may take over meanwhile, and send this refresh token.
             await self._release(grant, timedelta(), "not sent: the lease would not outlast the request")
             return "late"
         if not lane.platform.rules.refresh_token_single_use:
             return ""
-        now = await self._store.now()
-        if now > grant.claim_time + (grant.lease_expire_time - grant.claim_time) / 3:
-            # This process stood still: by the time the answer is stored somebody else may have spent the token.
-            await self._release(grant, timedelta(), "it was claimed too long ago to be sent")
-            return "late"
         if grant.found is GrantState.SENT:
             await self._wait_for_replay(grant, lane, "its lease ran out before an answer was stored", spent=False)
             return "interrupted"
+        return await self._without_retrying(grant, now)
+
+    async def _without_retrying(self, grant: ClaimedGrant, now: datetime) -> str:
+        """What becomes of a grant whose refresh token must not be sent again."""
         if grant.sends and grant.due_time + GRACE_SLACK < now < replay_time(grant.token_set, now, now):
             await self._release(grant, timedelta(), "the platform's grace has passed; it waits for the retry")
             return "waits"
