@@ -213,7 +213,7 @@ async def test_a_process_that_stood_still_after_its_claim_sends_nothing(house: H
 async def test_a_claim_that_was_not_sent_for_too_long_is_given_back_unspent(house: House) -> None:
     await due_account(house)
     claim_due = house.store.claim_due
-    pauses = [timedelta(seconds=30)]
+    pauses = [timedelta(seconds=45)]
 
     async def stand_still(*arguments: Any, **rest: Any) -> Any:
         claimed = await claim_due(*arguments, **rest)
