@@ -1,5 +1,6 @@
 """A herd: everything is overdue when the server starts, and whoever asks for one account does not stand in line."""
 
+import asyncio
 import time
 from collections import Counter
 from datetime import timedelta
@@ -22,7 +23,7 @@ BATCH = 1_000
 
 
 async def overdue(herd: Fleet, count: int, at_platform: int) -> None:
-    """So many overdue grants, the later the more overdue; the platform knows those that come first, and the very last."""
+    """So many overdue grants; the platform knows those that come first, and the very last."""
     engine = open_engine(load_settings(herd.servers[0].config_file))
     store = Store(engine, Vault(KeyRing.load(herd.servers[0].folder / "keys.json")), new_id)
     tokens = [f"sbx-rt-canary-herd-{number}" for number in range(count)]
@@ -56,7 +57,7 @@ async def test_a_herd_is_worked_off_at_the_rate_with_flat_memory_and_who_asks_go
         sizes = []
         while time.monotonic() - began < seconds:
             sizes.append(resident(local.pid("server")))
-            time.sleep(0.5)
+            await asyncio.sleep(0.5)
         requests = await herd.sandbox.requests("token")
         by_second = Counter(int(each["time"]) for each in requests)
         assert max(by_second.values()) <= RATE * 1.25, by_second
