@@ -179,9 +179,9 @@ class Local:
         process.send_signal(how)
         return process.wait(timeout=60)
 
-    def ended(self, name: str) -> int:
-        """Waits for a process that something else has ended; its exit code. Raises subprocess.TimeoutExpired."""
-        code = self._processes[name].wait(timeout=60)
+    def ended(self, name: str, timeout: float = 60.0) -> int:
+        """Waits for a process that something else ends; its exit code. Raises subprocess.TimeoutExpired."""
+        code = self._processes[name].wait(timeout)
         del self._processes[name]
         return code
 

@@ -68,6 +68,7 @@ class CommitProxy:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.refuse()
 

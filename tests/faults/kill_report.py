@@ -31,7 +31,7 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> str:
     by_way = grouped(outcomes, lambda each: f"{each.way.point}  {each.way.how}")
     lines += [f"{len([each for each in group if not each.missed]):5}  {way}" for way, group in by_way]
     lines += [f"missed: {each.way.point} {each.way.how}: {each.missed}" for each in outcomes if each.missed]
-    lines += ["", *(f"{each.way.point} {each.way.how}: {problem}" for each in outcomes for problem in each.problems)]
+    lines += ["", *(f"{each.way.point} {each.way.how}: {problem}" for each in outcomes for problem in each.wrongs)]
     lines += [
         f"{len(killed)} kills in {seconds / 60:.1f} minutes. Lost: rotated by the platform, and on no disk of ours."
     ]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.control import Control
-from tests.faults.kills import Scene, Way
+from tests.faults.kills import Way
+from tests.faults.scene import Scene
 from tests.faults.verdict import AtDeath, Fate, at_death, judge
 from tests.faults.victim import USERS, Victim
 
@@ -15,7 +16,7 @@ Ledger = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one kill did, and what is wrong with that: nothing, if all is well."""
+    """What one kill did, and what is wrong with that."""
 
     way: Way
     missed: str
@@ -27,6 +28,18 @@ class Outcome:
     problems: tuple[str, ...]
     serving_seconds: float | None
     """From the start of the process to the first answer; None where nothing was killed."""
+
+    @property
+    def wrongs(self) -> list[str]:
+        """All that speaks against the server, whether the point was hit or not."""
+        unavoidable = {user for user, death in self.deaths.items() if death.unavoidable_loss}
+        lost = {user for user, fate in self.fates.items() if fate is Fate.LOST}
+        wrongs = list(self.problems)
+        if lost != unavoidable:
+            wrongs.append(f"lost: {sorted(lost)}, unavoidably: {sorted(unavoidable)}")
+        if lost and self.way.point not in ("K3", "K4"):
+            wrongs.append(f"a loss at {self.way.point}")
+        return wrongs
 
     @property
     def point(self) -> str:
@@ -49,7 +62,7 @@ async def carry_out(way: Way, victim: Victim) -> Outcome:
         finally:
             await scene.stop_watching()
             await sandbox.clear_faults()
-        requests = await requests_at_rest(sandbox)
+        requests = await refreshes_at_rest(sandbox)
     deaths: dict[str, AtDeath] = {}
     missed, serving_seconds = "", None
     if way.kills:
@@ -84,16 +97,18 @@ async def judged(
     """The fate of every grant, those that were not in flight included."""
     rows = await victim.until_settled()
     accounts, ledger = await victim.accounts(), await victim.ledger()
+    async with victim.sandbox() as sandbox:
+        requests = await refreshes_at_rest(sandbox)
     fates, problems = {}, []
     for user, account in accounts.items():
         row = rows[victim.account_ids[user]]
-        fates[user], problem = judge(deaths.get(user), before[user], ledger[user], row, account)
+        fates[user], problem = judge(deaths.get(user), before[user], ledger[user], row, account, requests)
         if problem:
             problems.append(f"{user}: {problem} ({deaths.get(user)})")
     return fates, tuple(problems)
 
 
-async def requests_at_rest(sandbox: Control) -> list[dict[str, Any]]:
+async def refreshes_at_rest(sandbox: Control) -> list[dict[str, Any]]:
     """The refreshes that reached the platform, once it has dealt with what a dead server had sent."""
     requests = await sandbox.requests("token")
     while True:

@@ -8,78 +8,15 @@ K3  rotated, the answer under way            K7  PostgreSQL: the outcome of a co
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from sandbox.control import Control
-from tests.faults.commit_proxy import CLAIM, REFRESH, CommitProxy
-from tests.faults.tracing import Trace, traced
-from tests.faults.victim import PATIENCE, Victim
+from tests.faults.commit_proxy import CLAIM, REFRESH
+from tests.faults.scene import Scene
+from tests.faults.victim import PATIENCE
 
 KILL = "signal=SIGKILL"
-
-
-@dataclass
-class Scene:
-    """A server that runs and rests, and the users whose grants are to be in flight when it ends."""
-
-    victim: Victim
-    sandbox: Control
-    users: Sequence[str]
-    trace: Trace | None = None
-    answers_read: int = 0
-    hits: int = 0
-    """Commits that the proxy met."""
-
-    @property
-    def proxy(self) -> CommitProxy:
-        assert self.victim.proxy is not None, "only with PostgreSQL"
-        return self.victim.proxy
-
-    def make_due(self) -> None:
-        self.victim.remains.make_due([self.victim.account_ids[user] for user in self.users])
-
-    async def hold(self, fault: str) -> None:
-        """Every refresh has reached the platform and is held there, before or after it acted."""
-        await self.sandbox.fault("token", fault, times=len(self.users), only="refresh")
-        self.make_due()
-        await self.sandbox.until_held(len(self.users))
-
-    def inject(self, *rules: str) -> None:
-        """From now on; all threads."""
-        local = self.victim.local
-        self.trace = Trace(local.pid("server"), local.folder.parent / "trace", *rules)
-
-    async def kill(self) -> None:
-        await asyncio.to_thread(self.victim.local.kill, "server")
-
-    async def ended(self) -> None:
-        """Something in it was the death of the server."""
-        code = await asyncio.to_thread(self.victim.local.ended, "server")
-        assert code == -9, f"it ended with {code}, not by SIGKILL"
-
-    def start_and_die(self, *rules: str) -> None:
-        """Starts a server under the rules and waits for the death in it."""
-        local = self.victim.local
-        assert traced(local.server_command(), local.folder.parent / "trace", *rules) == -9, "the rule was not met"
-
-    async def until_journaled(self) -> None:
-        """The journal has an entry for every grant in flight, finished and synced."""
-        deadline = time.monotonic() + PATIENCE
-        folder = self.victim.remains.journal_folder
-        while len([path for path in folder.iterdir() if not path.suffix and path.name[0] != "."]) < len(self.users):
-            assert time.monotonic() < deadline, "the journal was not written"
-            await asyncio.sleep(0.01)
-
-    async def stop_watching(self) -> None:
-        if self.trace is not None:
-            await asyncio.to_thread(self.trace.stop)
-            self.answers_read = self.trace.answers_read()
-            self.trace = None
-        if self.victim.proxy is not None:
-            self.hits = self.proxy.hits
-            self.proxy.disarm()
 
 
 @dataclass(frozen=True)
@@ -135,11 +72,13 @@ async def within_the_journal(scene: Scene, call: str, when: int) -> None:
     await scene.ended()
 
 
-async def within_the_replay(scene: Scene, call: str) -> None:
+async def within_the_replay(scene: Scene, call: str, *, of_entry: bool) -> None:
     """Killed with a journal, started, and killed again while it brings that into the database."""
     await refused_by_the_file(scene, "EIO")
     await scene.stop_watching()
-    await asyncio.to_thread(scene.start_and_die, f"{call}:{KILL}:when=1")
+    folder = scene.victim.remains.journal_folder
+    path = min(folder.glob("[!.]*")) if of_entry else folder.with_name("accounts.db-wal")
+    await asyncio.to_thread(scene.start_and_die, f"{call}:{KILL}:when=1", path)
 
 
 # --- with the platform
@@ -237,8 +176,13 @@ ON_SQLITE = (
     Way("K5", "at the sync of the entry", partial(within_the_journal, call="fsync", when=1), alone=True),
     Way("K5", "at the rename of the entry", partial(within_the_journal, call="rename", when=1), alone=True),
     Way("K5", "at the sync of the journal's folder", partial(within_the_journal, call="fsync", when=2), alone=True),
-    Way("K5", "at the first byte of the replay", partial(within_the_replay, call="pwrite64")),
-    Way("K5", "at the first erasure of the replay", partial(within_the_replay, call="unlink"), seen_as="K5 K6"),
+    Way("K5", "at the first byte of the replay", partial(within_the_replay, call="pwrite64", of_entry=False)),
+    Way(
+        "K5",
+        "at the first erasure of the replay",
+        partial(within_the_replay, call="unlink", of_entry=True),
+        seen_as="K5 K6",
+    ),
     Way("K6", "at the sync of the commit", partial(at_answer, call="fsync"), alone=True),
     Way("K6", "synced, and nobody told", partial(at_answer, call="write"), alone=True),
 )

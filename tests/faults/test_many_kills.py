@@ -16,7 +16,6 @@ from tests.faults.conftest import populate
 from tests.faults.kill_report import report
 from tests.faults.kill_run import Outcome, carry_out
 from tests.faults.kills import AFTER_THE_ANSWER_LEFT, CUT_CONNECTIONS, ON_POSTGRES, ON_SQLITE, Way
-from tests.faults.verdict import Fate
 from tests.faults.victim import Victim, on_postgres, on_sqlite
 from tests.postgres import fresh_database
 
@@ -88,7 +87,4 @@ def check(outcomes: Sequence[Outcome]) -> None:
     hit = [outcome for outcome in outcomes if not outcome.missed and outcome.way.kills]
     kills = Counter(outcome.point for outcome in hit)
     assert kills.total() >= 1000 and set(kills) == {f"K{number}" for number in range(8)} and min(kills.values()) >= 50
-    assert not [problem for outcome in outcomes for problem in outcome.problems]
-    for outcome in outcomes:
-        unavoidable = {user for user, death in outcome.deaths.items() if death.unavoidable_loss}
-        assert {user for user, fate in outcome.fates.items() if fate is Fate.LOST} == unavoidable
+    assert not [wrong for outcome in outcomes for wrong in outcome.wrongs]

@@ -2,15 +2,15 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
 CALLS = "trace=pwrite64,fsync,fdatasync,connect,getsockopt,read,write,rename,unlink"
+PATIENCE = 30.0
 SHOWN = 16
 """Of each buffer that the record shows: enough to tell an answer, too little for a token."""
 
@@ -33,10 +33,15 @@ def command_line(record: Path, rules: Sequence[str]) -> list[str]:
     return words
 
 
-def traced(command: Sequence[str], record: Path, *rules: str) -> int:
-    """Runs a command to its end; its exit code. Raises subprocess.TimeoutExpired, having ended it."""
-    done = subprocess.run([*command_line(record, rules), *command], capture_output=True, check=False, timeout=60)
-    return done.returncode
+def traced(command: Sequence[str], record: Path, rule: str, path: Path) -> int:
+    """Runs a command to its end, under a rule for calls on `path` alone; its exit code."""
+    line = [*command_line(record, [rule]), "-P", str(path), *command]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return process.wait(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # without strace the command would go on
+        raise
 
 
 class Trace:
@@ -60,12 +65,6 @@ class Trace:
         return self._record.read_text(errors="replace").count('"HTTP/1.1 200 OK')
 
     def stop(self) -> None:
-        """It ends with the process that it watches, else it lets go of it."""
+        """Lets go of the process, if that lives."""
         self._process.terminate()
-        self._process.communicate(timeout=20)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
+        self._process.communicate(timeout=PATIENCE)

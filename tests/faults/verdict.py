@@ -3,6 +3,7 @@
 Losing a grant is allowed in one case: the platform had rotated and no disk of ours had the new token set.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +18,7 @@ LedgerGrant = Mapping[str, Any]
 
 
 class Saved(Enum):
-    """Where the token set that the platform holds for live was found."""
+    """Where the token set was found that the platform rotated to."""
 
     NOWHERE = "nowhere"
     JOURNAL = "journal"
@@ -38,6 +39,11 @@ class AtDeath:
         return self.rotated and self.saved is Saved.NOWHERE
 
     @property
+    def may_send_again(self) -> bool:
+        """It was sent, and what came of it is on no disk: one more try is allowed."""
+        return self.sent and self.saved is Saved.NOWHERE
+
+    @property
     def point(self) -> str:
         """K3 stands for K4 too: what the process had read is not to be seen on a disk."""
         if self.rotated:
@@ -55,10 +61,13 @@ def at_death(
     requests: Sequence[Mapping[str, Any]],
 ) -> AtDeath:
     rotated = ledger["refreshes"] > before["refreshes"]
-    in_row = holds(row.token_set, ledger)
-    saved = Saved.ROW if in_row else Saved.JOURNAL if journaled and holds(journaled, ledger) else Saved.NOWHERE
+    saved = Saved.NOWHERE  # before a rotation there is nothing to save: the live token set is the old one
+    if rotated and holds(row.token_set, ledger):
+        saved = Saved.ROW
+    elif rotated and journaled is not None and holds(journaled, ledger):
+        saved = Saved.JOURNAL
     return AtDeath(
-        claimed=row.state is not GrantState.READY or (rotated and in_row),
+        claimed=row.state is not GrantState.READY or saved is Saved.ROW,
         sent=any(each.get("grant_id") == ledger["id"] for each in requests),
         rotated=rotated,
         saved=saved,
@@ -81,12 +90,23 @@ class Fate(Enum):
 
 
 def judge(
-    death: AtDeath | None, before: LedgerGrant, ledger: LedgerGrant, row: StoredGrant, account: Account
+    death: AtDeath | None,
+    before: LedgerGrant,
+    ledger: LedgerGrant,
+    row: StoredGrant,
+    account: Account,
+    requests: Sequence[Mapping[str, Any]],
 ) -> tuple[Fate, str]:
-    """What became of a grant, and what is wrong with that. `death` is None for one that was not being refreshed."""
+    """What became of a grant, and what is wrong with that. `death` is None for one that met no kill.
+
+    `requests` are all refreshes since `before`.
+    """
     may_be_lost = death is not None and death.unavoidable_loss
     active = account.status is AccountStatus.ACTIVE
     replays = ledger["replays"] - before["replays"]
+    sends = Counter(each["sent"] for each in requests if each["grant_id"] == before["id"])
+    most_sends = max(sends.values(), default=0)
+    allowed = 2 if death is not None and death.may_send_again else 1
     if active and (not ledger["alive"] or not holds(row.token_set, ledger)):
         return Fate.SILENTLY_DEAD, "ACTIVE without the live token set"
     if not active and not may_be_lost:
@@ -94,6 +114,7 @@ def judge(
     wrongs = {
         "another grant took its place": ledger["id"] != before["id"],
         f"{replays} replays": replays > may_be_lost,
+        f"a refresh token was sent {most_sends} times": most_sends > allowed,
         "a pair was parked, and nobody else was there to overtake it": row.has_candidate,
         f"lost as {account.status.name} {account.status_reason.name}": not active and not is_told(account),
     }
