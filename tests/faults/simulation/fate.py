@@ -89,7 +89,7 @@ def draw_climate(rng: random.Random) -> Climate:
         storms=rng.choice([0, 1, 3]),
         crashes=rng.choice([0.0, 0.0005, 0.003, 0.01]),
         pauses=rng.choice([0.0, 0.001, 0.005]),
-        outages=rng.choice([0.0, 0.002, 0.01]),
+        outages=rng.choice([0.0, 0.005, 0.03]),
         full_disk=rng.choice([0.0, 0.3]),
         user_revokes=rng.choice([0, 2, 5]),
         caller_acts=rng.choice([0, 10, 30]),
