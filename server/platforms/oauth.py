@@ -16,7 +16,7 @@ from urllib.parse import quote_plus
 
 from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 
-from server.accounts.errors import GrantDead, OurFault, OutcomeUnknown, PlatformRefused, TokenRejected
+from server.accounts.errors import GrantDead, OurFault, OutcomeUnknown, PlatformError, PlatformRefused, TokenRejected
 from server.accounts.grants import TokenSet
 from server.accounts.model import Identity, Secret
 from server.platforms import fields
@@ -95,8 +95,10 @@ def read_refresh(
     `now` is when the request was made, so that no expiry is late. A missing or empty refresh token never replaces the
     one that is held.
     """
-    secrets = secrets_sent(registration, spent.refresh_token, spent.access_token)
-    body = token_object(definition, reply, definition.dead_grant, now, secrets)
+    body = granted(reply)
+    if body is None:
+        secrets = secrets_sent(registration, spent.refresh_token, spent.access_token)
+        raise refusal(definition, reply, definition.dead_grant, now, secrets)
     return token_set(definition, body, reply, spent.scopes, spent.refresh_token, now)
 
 
@@ -104,39 +106,42 @@ def read_exchange(
     definition: OAuth2Platform, reply: HttpReply, asked: Sequence[str], now: datetime, secrets: Sequence[str]
 ) -> TokenSet:
     """The first token set. Raises GrantDead when the code is refused, else as `read_refresh`."""
-    body = token_object(definition, reply, definition.refused_code, now, secrets)
+    body = granted(reply)
+    if body is None:
+        raise refusal(definition, reply, definition.refused_code, now, secrets)
     return token_set(definition, body, reply, tuple(asked), None, now)
 
 
-def token_object(
+def granted(reply: HttpReply) -> dict[str, Any] | None:
+    """The JSON object of a successful token reply; None for everything else."""
+    body = fields.json_object(reply.body) if 200 <= reply.status < 300 else None
+    if body is None or "error" in body or not fields.is_token(body.get("access_token")):
+        return None
+    return body
+
+
+def refusal(
     definition: OAuth2Platform,
     reply: HttpReply,
     refusals: tuple[Refusal, ...],
     now: datetime,
     secrets: Sequence[str],
-) -> dict[str, Any]:
-    """The JSON object of a successful token reply; everything else is raised as what it means (design: 6.5)."""
+) -> PlatformError:
+    """What a token reply that grants nothing means (design: 6.5)."""
     body = fields.json_object(reply.body)
     said, facts = what_it_said(reply, body, secrets)
-    if any(refusal.matches(reply.status, *error_of(body)) for refusal in refusals):
-        raise GrantDead(said, **facts)
+    if any(dead.matches(reply.status, *error_of(body)) for dead in refusals):
+        return GrantDead(said, **facts)
     if reply.status == 429:
-        raise PlatformRefused(said, retry_after=wait(reply, now), **facts)
+        return PlatformRefused(said, retry_after=wait(reply, now), **facts)
     if reply.status >= 500 or reply.status in TRY_LATER:
         if definition.rotation is Rotation.NONE:
-            raise PlatformRefused(said, retry_after=wait(reply, now), **facts)
-        raise OutcomeUnknown(said, reply=reply.body, **facts)
+            return PlatformRefused(said, retry_after=wait(reply, now), **facts)
+        return OutcomeUnknown(said, reply=reply.body, **facts)
     if 300 <= reply.status < 500:
         # A redirect is never followed; like other refusals of the request as such it is no account's fault.
-        raise OurFault(said, **facts)
-    if (
-        not 200 <= reply.status < 300
-        or body is None
-        or "error" in body
-        or not fields.is_token(body.get("access_token"))
-    ):
-        raise OutcomeUnknown(f"no readable token: {said}", reply=reply.body, **facts)
-    return body
+        return OurFault(said, **facts)
+    return OutcomeUnknown(f"no readable token: {said}", reply=reply.body, **facts)
 
 
 def token_set(

@@ -1,12 +1,15 @@
-"""SQL of operating: the story of an account, what operators said about platforms, and the heartbeat."""
+"""SQL of operating: the story of an account, what operators said about platforms, counts, and the heartbeat."""
 
 from __future__ import annotations
 
 import json
 
+from peewee import Database, fn
+
 from server.accounts.events import Event
+from server.accounts.grants import GrantState
 from server.accounts.model import Pause
-from server.storage.schema import CounterRow, EventRow, PauseRow
+from server.storage.schema import CounterRow, EventRow, GrantRow, PauseRow
 from server.storage.transaction import Transaction, instant
 
 
@@ -31,6 +34,25 @@ def set_pause(tx: Transaction, platform: str, reason: str, operator: str) -> Non
     PauseRow.insert(platform=platform, **said).on_conflict(conflict_target=[PauseRow.platform], update=said).execute(
         tx.database
     )
+
+
+def census(database: Database) -> dict[tuple[str, str], int]:
+    """Grants by platform and state: those that are not ready are few, the others are counted by their due times."""
+    count = fn.COUNT(GrantRow.id)
+    waiting = GrantRow.select(GrantRow.platform, count).where(GrantRow.due_time.is_null(False))
+    others = GrantRow.select(GrantRow.platform, GrantRow.state, count).where(GrantRow.state != GrantState.READY)
+    due = GrantRow.select(GrantRow.platform, count).where(
+        GrantRow.state != GrantState.READY, GrantRow.due_time.is_null(False)
+    )
+    ready = dict(waiting.group_by(GrantRow.platform).tuples().execute(database))
+    not_ready = dict(due.group_by(GrantRow.platform).tuples().execute(database))
+    counted = {
+        (platform, str(state)): number
+        for platform, state, number in others.group_by(GrantRow.platform, GrantRow.state).tuples().execute(database)
+    }
+    for platform, number in ready.items():
+        counted[platform, str(GrantState.READY)] = number - not_ready.get(platform, 0)
+    return counted
 
 
 def beat(tx: Transaction) -> None:

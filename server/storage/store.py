@@ -25,8 +25,9 @@ from server.accounts.grants import (
     UnreadReplies,
 )
 from server.accounts.model import Account, AccountFilter, Identity, Page, Pause, Secret, StatusReason
-from server.storage import accounts, grants, operating, requests, revocations, unread
+from server.storage import accounts, claims, grants, identities, operating, requests, revocations, unread
 from server.storage.engine import Engine
+from server.storage.gathered import Gathered
 from server.storage.schema import RequestRow, SecretRow
 from server.storage.statement import Statements
 from server.storage.transaction import Transaction, micros
@@ -45,6 +46,7 @@ class Store:
         self.clock = engine.clock
         self._statements = Statements()
         self._takes_writes = True
+        self._refreshes = Gathered(self._commit_refreshes)
 
     async def now(self) -> datetime:
         return self.clock()
@@ -125,22 +127,25 @@ class Store:
     # --- refreshing
 
     async def free_dead_leases(self) -> int:
-        return await self._write(grants.free_dead_leases)
+        return await self._write(claims.free_dead_leases)
 
     async def claim_due(
         self, platform: str, *, owner: str, lease: timedelta, limit: int, first_sends_only: bool = False
     ) -> list[ClaimedGrant]:
-        if not await self._read(lambda tx: grants.any_due(tx, platform, refreshable=True)):
+        if not await self._read(lambda tx: claims.any_due(tx, platform, refreshable=True)):
             return []
-        return await self._write(lambda tx: grants.claim_due(tx, platform, owner, lease, limit, first_sends_only))
+        return await self._write(lambda tx: claims.claim_due(tx, platform, owner, lease, limit, first_sends_only))
 
     async def claim_grants(
         self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta, caller: str
     ) -> list[ClaimedGrant]:
-        return await self._write(lambda tx: grants.claim_these(tx, grant_ids, owner, lease, min_interval, caller))
+        return await self._write(lambda tx: claims.claim_these(tx, grant_ids, owner, lease, min_interval, caller))
 
     async def commit_refresh(self, refreshed: Refreshed) -> Commit:
-        return await self._write(lambda tx: grants.commit_refresh(tx, refreshed))
+        return await self._refreshes.put(refreshed)
+
+    async def _commit_refreshes(self, group: Sequence[Refreshed]) -> list[Commit]:
+        return await self._write(lambda tx: [grants.commit_refresh(tx, refreshed) for refreshed in group])
 
     async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
         return await self._write(lambda tx: grants.release(tx, claimed, retry, error, reply))
@@ -152,26 +157,26 @@ class Store:
         return await self._write(lambda tx: grants.expire_grant(tx, claimed, reason, error))
 
     async def expire_ended(self, platform: str, *, limit: int) -> int:
-        if not await self._read(lambda tx: grants.any_due(tx, platform, refreshable=False)):
+        if not await self._read(lambda tx: claims.any_due(tx, platform, refreshable=False)):
             return 0
-        return await self._write(lambda tx: grants.expire_ended(tx, platform, limit))
+        return await self._write(lambda tx: claims.expire_ended(tx, platform, limit))
 
     # --- reading identities again
 
     async def claim_identity_due(self, platform: str, *, retry: timedelta, limit: int) -> list[IdentityRead]:
-        if not await self._read(lambda tx: grants.any_identity_due(tx, platform)):
+        if not await self._read(lambda tx: identities.any_identity_due(tx, platform)):
             return []
-        return await self._write(lambda tx: grants.claim_identity_due(tx, platform, retry, limit))
+        return await self._write(lambda tx: identities.claim_identity_due(tx, platform, retry, limit))
 
     async def update_identity(self, grant_id: str, identity: Identity, *, due_time: datetime) -> bool:
         def update(tx: Transaction) -> bool:
-            grants.set_identity_due(tx, grant_id, micros(due_time))
+            identities.set_identity_due(tx, grant_id, micros(due_time))
             return accounts.update_identity(tx, grant_id, identity)
 
         return await self._write(update)
 
     async def refresh_now(self, grant_id: str, generation: int) -> None:
-        await self._write(lambda tx: grants.refresh_now(tx, grant_id, generation))
+        await self._write(lambda tx: identities.refresh_now(tx, grant_id, generation))
 
     # --- revoking
 
@@ -208,7 +213,7 @@ class Store:
 
     async def census(self) -> dict[tuple[str, str], int]:
         """How many grants each platform has in each state. It reads an index from end to end, and holds up nothing."""
-        return await self._engine.survey(grants.census)
+        return await self._engine.survey(operating.census)
 
     # --- running
 

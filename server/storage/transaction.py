@@ -48,10 +48,17 @@ class Transaction:
         """The rows of a query, locked."""
         return list((query.for_update() if self._locks_rows else query).execute(self.database))
 
+    def skip_locked(self, query: Any) -> Any:
+        """The query for the rows that nobody else has locked; it locks them."""
+        return query.for_update(skip_locked=True) if self._locks_rows else query
+
     def lock_free(self, query: Any) -> list[Any]:
         """The rows of a query that nobody else has locked, locked."""
-        query = query.for_update(skip_locked=True) if self._locks_rows else query
-        return list(query.execute(self.database))
+        return list(self.skip_locked(query).execute(self.database))
+
+    def run(self, key: Any, build: Callable[[], Any], **values: Any) -> Any:
+        """Runs the hot statement of that name, compiled when it is first needed; a DB-API cursor."""
+        return self.statements.get(key, self.database, build).run(self.database, **values)
 
     def event(
         self, kind: EventKind, *, account_id: str | None, profile_id: str, platform: str, caller: str = "", **facts: Any
