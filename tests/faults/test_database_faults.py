@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 from cysqlite import connect
 
+from server.accounts.errors import StoreUnavailable
+from server.accounts.grants import Commit, Refreshed
 from server.accounts.model import Status
-from tests.faults.processes import Fleet, fleet, until
+from server.storage.schema import GrantRow
+from tests.e2e.conftest import whole_service
+from tests.faults.processes import LONG, Fleet, fleet, until
+from tests.faults.seeded import seed
 from tests.postgres import fresh_database
 
 BUSY_SECONDS = 5.0
@@ -99,3 +104,30 @@ async def test_a_damaged_row_is_left_as_it_is_and_holds_up_nobody(tmp_path: Path
         assert (bytes(kept), state, sends) == (damaged, "ready", 0)
         assert set((await running.sends()).values()) == {1}
         assert running.statuses() == {Status.ACTIVE: due}
+
+
+async def test_a_pair_in_the_journal_is_stored_before_its_grant_can_come_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with whole_service(tmp_path / "deployment") as whole:
+        store, lease = whole.app.store, whole.app.settings.refresh.lease
+        await seed(whole.sandbox, store, 1, due_in=-timedelta(minutes=1), life=timedelta(minutes=5))
+        [(first,)] = GrantRow.select(GrantRow.id).tuples().execute(whole.app.engine.database)
+        # These keep the refresher going, before the lease of the first has ended and after.
+        for due_in in (timedelta(), lease + timedelta(seconds=5)):
+            await seed(whole.sandbox, store, 100, due_in=due_in, life=LONG)
+        commit, refused = store.commit_refresh, []
+
+        async def refuse_the_first(refreshed: Refreshed) -> Commit:
+            if refused or refreshed.grant_id != first:
+                return await commit(refreshed)
+            refused.append(first)
+            whole.clock.offset += lease + timedelta(seconds=10)
+            raise StoreUnavailable("as told")
+
+        monkeypatch.setattr(store, "commit_refresh", refuse_the_first)
+        await whole.app.refresher.run_once()
+        await whole.app.refresher.run_once()
+        assert refused
+        assert {each["replays"] for each in await whole.sandbox.ledger()} == {0}
+        assert whole.app.journal.depth == 0

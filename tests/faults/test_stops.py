@@ -55,7 +55,9 @@ async def test_a_process_that_dies_every_second_replays_nothing_and_starves_nobo
         assert set((await running.sends()).values()) == {1}
         await running.sandbox.clear_faults()
         running.start()
-        await until(lambda: running.states()["ready"] == running.refreshed() and running.states()["sent"] == 0)
+        await until(
+            lambda: running.states()["ready"] == running.refreshed() and running.states()["sent"] == 0, 30 + due / 50
+        )
         interrupted = running.states()["unknown"]
         assert 0 < interrupted < due
         assert await running.replays() == 0
