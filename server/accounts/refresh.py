@@ -69,7 +69,7 @@ class Refresher:
             begun += await self._probe(platform_id, lane)
         self._claiming.add(platform_id)
         try:
-            # A pair that went to the journal since the last claim is stored first: its grant comes up when its lease ends.
+            # What went to the journal since the last claim is stored first: its grant comes up when its lease ends.
             while (room := await lane.gate.room()) > 0 and not self._stopping and await self.can_store():
                 claimed = await self._claim_due(platform_id, room, first_sends_only=lane.gate.probing)
                 if not claimed and lane.breaker.risks_a_last_try():

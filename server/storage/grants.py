@@ -6,6 +6,7 @@ The generation fences: a token set is stored only over the generation it was ref
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from server.accounts.events import EventKind
@@ -22,7 +23,7 @@ from server.accounts.grants import (
 from server.accounts.model import StatusReason
 from server.storage import accounts, revocations, unread
 from server.storage.schema import GrantRow
-from server.storage.statement import slot
+from server.storage.swap import swap
 from server.storage.token_sets import grant_context, open_grant, pack, unpack
 from server.storage.transaction import Transaction, instant, micros, optional_instant, optional_micros
 from server.storage.vault import SealBroken
@@ -86,12 +87,22 @@ def newest(tx: Transaction, grant_id: str) -> TokenSet | None:
 # --- refreshing
 
 
-def commit_refresh(tx: Transaction, refreshed: Refreshed) -> Commit:
-    """One compare-and-swap; only who loses it looks closer."""
-    if swap(tx, refreshed):
-        if set(refreshed.token_set.scopes) != set(refreshed.scopes_before):
-            accounts.update_scopes(tx, refreshed.grant_id, refreshed.token_set.scopes)
-        return Commit.STORED
+def commit_refreshes(tx: Transaction, group: Sequence[Refreshed]) -> list[Commit]:
+    """One compare-and-swap for all of them; only who loses it is looked at closer."""
+    return [
+        keep_scopes(tx, refreshed) if stored else not_stored(tx, refreshed)
+        for refreshed, stored in zip(group, swap(tx, group), strict=True)
+    ]
+
+
+def keep_scopes(tx: Transaction, refreshed: Refreshed) -> Commit:
+    if set(refreshed.token_set.scopes) != set(refreshed.scopes_before):
+        accounts.update_scopes(tx, refreshed.grant_id, refreshed.token_set.scopes)
+    return Commit.STORED
+
+
+def not_stored(tx: Transaction, refreshed: Refreshed) -> Commit:
+    """What becomes of a token set that was not swapped in."""
     row = get(tx, refreshed.grant_id)
     if row is None:
         # Its account was revoked and its stub swept meanwhile: what came so late must not stay live at the platform.
@@ -131,48 +142,6 @@ def park_candidate(tx: Transaction, row: Any, token_set: TokenSet) -> None:
     bound = grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
     candidate = tx.vault.seal(pack(token_set), bound)
     GrantRow.update(candidate=candidate).where(GrantRow.id == row.id).execute(tx.database)
-
-
-def swap(tx: Transaction, refreshed: Refreshed) -> bool:
-    """Puts the new token set in the place of the generation that was spent for it; says whether that was there."""
-
-    def query() -> Any:
-        return GrantRow.update(
-            state=GrantState.READY,
-            generation=slot("generation"),
-            token_set=slot("token_set"),
-            candidate=None,
-            unread_reply=None,
-            refreshable=slot("refreshable"),
-            access_token_expire_time=slot("expire"),
-            due_time=slot("due"),
-            lease_owner=None,
-            lease_expire_time=None,
-            sends=0,
-            attempts=0,
-            last_error="",
-            last_refresh_time=slot("now"),
-        ).where(
-            GrantRow.id == slot("grant_id"),
-            GrantRow.generation == slot("spent"),
-            GrantRow.state.not_in([GrantState.REVOKING, GrantState.DEAD]),
-        )
-
-    token_set, generation = refreshed.token_set, refreshed.generation + 1
-    bound = grant_context("token_set", refreshed.grant_id, refreshed.profile_id, refreshed.platform, generation)
-    cursor = tx.run(
-        "commit_refresh",
-        query,
-        grant_id=refreshed.grant_id,
-        spent=refreshed.generation,
-        generation=generation,
-        token_set=tx.vault.seal(pack(token_set), bound),
-        refreshable=token_set.refresh_token is not None,
-        expire=optional_micros(token_set.expire_time),
-        due=optional_micros(refreshed.due_time),
-        now=tx.now_us,
-    )
-    return bool(tx.database.rows_affected(cursor) == 1)
 
 
 def still_ours(claimed: ClaimedGrant) -> Any:

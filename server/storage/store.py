@@ -145,7 +145,7 @@ class Store:
         return await self._refreshes.put(refreshed)
 
     async def _commit_refreshes(self, group: Sequence[Refreshed]) -> list[Commit]:
-        return await self._write(lambda tx: [grants.commit_refresh(tx, refreshed) for refreshed in group])
+        return await self._write(lambda tx: grants.commit_refreshes(tx, group))
 
     async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
         return await self._write(lambda tx: grants.release(tx, claimed, retry, error, reply))

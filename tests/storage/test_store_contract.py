@@ -1,6 +1,7 @@
 """The contract of every store: what each method promises, proved on the real database."""
 
 import asyncio
+import dataclasses
 import json
 from datetime import timedelta
 from typing import Any
@@ -254,6 +255,59 @@ async def test_a_generation_is_stored_once_and_the_loser_is_parked_as_the_candid
     [fourth] = await claim(store)
     assert fourth.token_set.refresh_token == Secret("rt-canary-3")
     assert not await store.use_candidate(fourth)
+
+
+async def test_refreshes_that_wait_together_are_stored_together(
+    store: Store, clock: Clock, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user in range(20):
+        await connected(store, user=str(user))
+    clock.offset += DUE
+    grants = await claim(store, limit=20)
+    now = await store.now()
+    writes = 0
+    write = engine.write
+
+    async def counted(work: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        return await write(work)
+
+    monkeypatch.setattr(engine, "write", counted)
+    offered = [refreshed(grant, token_set(n, expire_time=None), now) for n, grant in enumerate(grants)]
+    assert set(await asyncio.gather(*map(store.commit_refresh, offered))) == {Commit.STORED}
+    assert writes <= 2
+    again = {grant.id: grant for grant in await claim(store, limit=20)}
+    assert [again[each.grant_id].token_set for each in offered] == [each.token_set for each in offered]
+    assert {grant.generation for grant in again.values()} == {2}
+
+
+async def test_of_two_refreshes_of_one_grant_that_wait_together_one_is_stored_and_the_other_parked(
+    store: Store, clock: Clock
+) -> None:
+    await connected(store)
+    clock.offset += DUE
+    [grant] = await claim(store)
+    now = await store.now()
+    offered = [refreshed(grant, token_set(n, expire_time=None), now) for n in (2, 3)]
+    commits = await asyncio.gather(*map(store.commit_refresh, offered))
+    assert sorted(commit.name for commit in commits) == ["LOST", "STORED"]
+    [again] = await claim(store)
+    assert again.token_set == offered[commits.index(Commit.STORED)].token_set
+    assert await store.use_candidate(again)
+    [last] = await claim(store)
+    assert last.token_set == offered[commits.index(Commit.LOST)].token_set
+
+
+async def test_a_refresh_that_cannot_be_stored_fails_alone(store: Store, clock: Clock) -> None:
+    for user in range(5):
+        await connected(store, user=str(user))
+    clock.offset += DUE
+    now = await store.now()
+    offered = [refreshed(grant, token_set(n, expire_time=None), now) for n, grant in enumerate(await claim(store))]
+    offered[2] = dataclasses.replace(offered[2], profile_id=None)  # type: ignore[arg-type]
+    results = await asyncio.gather(*map(store.commit_refresh, offered), return_exceptions=True)
+    assert [result is Commit.STORED for result in results] == [True, True, False, True, True]
 
 
 async def test_a_released_grant_waits_and_counts(store: Store, clock: Clock) -> None:

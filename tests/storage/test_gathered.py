@@ -1,0 +1,73 @@
+"""Writes that wait together go together, in order, and none of them harms another."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from server.accounts.errors import StoreUnavailable
+from server.storage.gathered import MOST, Gathered
+
+
+class Writer:
+    """Doubles numbers; refuses what it is told to."""
+
+    def __init__(self, refused: Exception | None = None, at: int = -1) -> None:
+        self.groups: list[list[int]] = []
+        self.refused = refused
+        self.at = at
+
+    async def write(self, numbers: Sequence[int]) -> list[int]:
+        self.groups.append(list(numbers))
+        await asyncio.sleep(0)
+        if self.refused is not None and self.at in numbers:
+            raise self.refused
+        return [2 * number for number in numbers]
+
+
+async def put(writer: Writer, count: int) -> list[int | BaseException]:
+    gathered = Gathered(writer.write)
+    return await asyncio.gather(*map(gathered.put, range(count)), return_exceptions=True)
+
+
+async def test_what_waits_goes_together_in_order_and_each_gets_its_own_result() -> None:
+    writer = Writer()
+    assert await put(writer, MOST + 10) == [2 * number for number in range(MOST + 10)]
+    assert writer.groups == [list(range(MOST)), list(range(MOST, MOST + 10))]
+
+
+async def test_what_comes_while_a_group_is_written_goes_next() -> None:
+    writer = Writer()
+    gathered = Gathered(writer.write)
+    first = asyncio.create_task(gathered.put(1))
+    for _ in range(2):  # it begins, and then its group does
+        await asyncio.sleep(0)
+    assert await asyncio.gather(gathered.put(2), gathered.put(3), first) == [4, 6, 2]
+    assert writer.groups == [[1], [2, 3]]
+
+
+async def test_one_at_fault_fails_alone() -> None:
+    writer = Writer(ValueError("not this one"), at=2)
+    results = await put(writer, 4)
+    assert [isinstance(result, ValueError) for result in results] == [False, False, True, False]
+
+
+async def test_a_database_that_is_away_is_not_asked_again_for_each() -> None:
+    writer = Writer(StoreUnavailable("away"), at=2)
+    results = await put(writer, 4)
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    assert len(writer.groups) == 1
+
+
+async def test_a_caller_that_gives_up_does_not_undo_its_write() -> None:
+    writer = Writer()
+    gathered = Gathered(writer.write)
+    leaving = asyncio.create_task(gathered.put(1))
+    staying = asyncio.create_task(gathered.put(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    async with asyncio.timeout(5):
+        assert await staying == 4
+    assert writer.groups == [[1, 2]]
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
