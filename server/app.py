@@ -154,13 +154,11 @@ class App:
             await self._build(Vault(ring))
             await self.pauses.follow()
             await self.refresher.can_store()
+            await self._free_dead_leases()
             await self._open_ports()
         except BaseException:
             self.engine.close()
             raise
-        if not self.engine.locks_rows:
-            # Who holds the file is alone with it: other processes that had leases are dead.
-            await self.store.free_dead_leases()
         self._plan()
         log.info(
             "serving",
@@ -181,9 +179,9 @@ class App:
             worker.stop()
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                await asyncio.gather(self.calendar.stop(), self.refresher.settled())
-                await self.web.stop()
-                await self.grpc.stop(timeout)
+                await asyncio.gather(
+                    self.calendar.stop(), self.refresher.settled(), self.web.stop(), self.grpc.stop(timeout)
+                )
                 await asyncio.gather(self.exchanger.drain(), self.refresher.settled(), self.revoker.drain())
         except TimeoutError:
             log.error("the drain timeout is over; what is still under way is cut off")
@@ -251,6 +249,16 @@ class App:
         except (OSError, CannotListen) as error:
             await self.web.stop()
             raise StartRefused(str(error)) from error
+
+    async def _free_dead_leases(self) -> None:
+        """Who holds a SQLite file is alone with it: other processes that had leases are dead."""
+        if self.engine.locks_rows:
+            return
+        try:
+            await self.store.free_dead_leases()
+        except StoreUnavailable as error:
+            # They end by themselves; a full disk must not keep the reads from being served.
+            log.warning("the leases of dead processes are not freed", extra={"why": error.text})
 
     async def _ready(self) -> None:
         """Raises StoreUnavailable while the database does not answer or take writes, or the journal has no room."""

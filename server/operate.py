@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -41,7 +42,7 @@ async def set_pause(settings: Settings, platform: str, reason: str) -> None:
         registered = ", ".join(sorted(settings.platforms))
         raise ConfigError([f"{platform} is not registered in this configuration; registered: {registered}"])
     async with store_beside(settings) as store:
-        await store.set_pause(platform, reason=reason, operator=getpass.getuser())
+        await store.set_pause(platform, reason=reason, operator=operator())
 
 
 async def unread(settings: Settings, *, read_again: bool) -> list[str]:
@@ -58,6 +59,14 @@ async def unread(settings: Settings, *, read_again: bool) -> list[str]:
     rows = [("GRANT", "PLATFORM", "STATE", "CHARACTERS", "THIS VERSION")]
     rows += [(r.grant_id, r.platform, r.state.value, " ".join(map(str, r.sizes)), told(r, done)) for r in readings]
     return list(columns(rows))
+
+
+def operator() -> str:
+    """Who runs the command; containers may run as a user that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def told(reading: Reading, done: dict[str, Commit]) -> str:

@@ -35,9 +35,13 @@ REGISTRATION_HOLD = timedelta(minutes=5)
 MOST_SENDS = 2
 """A refresh token of unknown fate is tried once more, never twice: a replay can end the whole grant."""
 
+LAST_TRY_WAIT = timedelta(minutes=10)
+"""How long the last try of a refresh token waits at least: a hiccup of the platform must not eat both."""
+
 GRACE_SLACK = timedelta(seconds=5)
 """A retry within a platform's grace that could not be claimed for so long waits as if there were none."""
 
+ASKED_TO_WAIT = "the platform asked us to wait"
 SAVE_AGAIN_SECONDS = 1.0
 
 OUTCOMES = {Commit.STORED: "refreshed", Commit.REVOKING: "revoked", Commit.LOST: "overtaken"}
@@ -94,19 +98,24 @@ class Attempts:
         now = await self._store.now()
         if now + self._request_limit > grant.lease_expire_time:
             # This process stood still since its claim: another may take over meanwhile, and send this refresh token.
-            await self._release(grant, timedelta(), "not sent: the lease would not outlast the request")
+            await self._release(grant, lane, timedelta(), "not sent: the lease would not outlast the request")
             return "late"
+        if why := lane.gate.held:
+            await self._release(grant, lane, timedelta(), f"not sent: {why}")
+            return "waits"
         if not lane.platform.rules.refresh_token_single_use:
             return ""
         if grant.found is GrantState.SENT:
-            await self._wait_for_replay(grant, lane, "its lease ran out before an answer was stored", spent=False)
+            due_time = replay_time(grant.token_set, now, least=timedelta())
+            await self._wait_for_replay(grant, due_time, "its lease ran out before an answer was stored", spent=False)
             return "interrupted"
-        return await self._without_retrying(grant, now)
+        return await self._without_retrying(grant, lane, now)
 
-    async def _without_retrying(self, grant: ClaimedGrant, now: datetime) -> str:
+    async def _without_retrying(self, grant: ClaimedGrant, lane: Lane, now: datetime) -> str:
         """What becomes of a grant whose refresh token must not be sent again."""
-        if grant.sends and grant.due_time + GRACE_SLACK < now < replay_time(grant.token_set, now, now):
-            await self._release(grant, timedelta(), "the platform's grace has passed; it waits for the retry")
+        missed_grace = grant.sends and grant.due_time + GRACE_SLACK < now
+        if missed_grace and now < replay_time(grant.token_set, now, least=timedelta()):
+            await self._release(grant, lane, timedelta(), "the platform's grace has passed; it waits for the retry")
             return "waits"
         if grant.sends >= MOST_SENDS:
             return await self._give_up(grant, StatusReason.REFRESH_OUTCOME_LOST, "no answer came, twice")
@@ -144,14 +153,14 @@ class Attempts:
         """The platform calls the grant dead. While it is doubted the verdict waits, and the account stays as it is."""
         lane.gate.leave()  # what waits to be borne out must not keep others from bearing it out
         try:
-            stands = await lane.guard.stands(grant.id, self._verdict_limit)
+            stands = await lane.guard.stands(grant.id, grant.generation, self._verdict_limit)
         finally:
             lane.gate.enter()
         if stands:
             lost = lane.platform.rules.refresh_token_single_use and grant.sends > 0
             reason = StatusReason.REFRESH_OUTCOME_LOST if lost else StatusReason.REFRESH_REJECTED
             return await self._give_up(grant, reason, error)
-        await self._release(grant, HOLD, f"{error}; held: the platform calls too many grants dead")
+        await self._release(grant, lane, HOLD, f"{error}; held: the platform calls too many grants dead")
         return "held"
 
     async def _give_up(self, grant: ClaimedGrant, reason: StatusReason, error: str) -> str:
@@ -162,23 +171,26 @@ class Attempts:
         return "dead" if expired else "overtaken"
 
     async def _unknown(self, grant: ClaimedGrant, lane: Lane, error: OutcomeUnknown) -> str:
-        if not lane.platform.rules.refresh_token_single_use:
-            return await self._later(grant, lane, error)
-        await self._wait_for_replay(grant, lane, error.text, spent=True, reply=error.reply)
-        return "unknown"
-
-    async def _wait_for_replay(
-        self, grant: ClaimedGrant, lane: Lane, error: str, *, spent: bool, reply: bytes = b""
-    ) -> None:
         """The access token is served while it lives; shortly before its end the refresh token is tried once more, or
         at once within the platform's documented grace. A second unknown outcome only waits for the access token's end.
         """
-        now = await self._store.now()
-        last = grant.sends + spent >= MOST_SENDS
-        expire_time = grant.token_set.expire_time
-        # Whoever finds an unended claim does not know when its request was sent.
-        grace_end = now if not spent else grant.claim_time + lane.platform.rules.replay_grace
-        due_time = max(now, expire_time) if last and expire_time else replay_time(grant.token_set, now, grace_end)
+        if not lane.platform.rules.refresh_token_single_use:
+            return await self._later(grant, lane, error)
+        if error.retry_after is not None:
+            lane.gate.hold(error.retry_after, ASKED_TO_WAIT)
+        now, expire_time = await self._store.now(), grant.token_set.expire_time
+        if grant.sends + 1 >= MOST_SENDS:
+            due_time = now if expire_time is None else max(now, expire_time)
+        elif error.retry_after is None and now < grant.claim_time + lane.platform.rules.replay_grace:
+            due_time = now
+        else:
+            due_time = replay_time(grant.token_set, now, least=max(LAST_TRY_WAIT, error.retry_after or timedelta()))
+        await self._wait_for_replay(grant, due_time, error.text, spent=True, reply=error.reply)
+        return "unknown"
+
+    async def _wait_for_replay(
+        self, grant: ClaimedGrant, due_time: datetime, error: str, *, spent: bool, reply: bytes = b""
+    ) -> None:
         retry = Retry(GrantState.UNKNOWN, due_time, spent=spent)
         while True:
             try:
@@ -195,22 +207,21 @@ class Attempts:
 
         A request of one grant that it finds odd must not hold up the others.
         """
-        retry_after = error.retry_after if isinstance(error, PlatformRefused) else None
+        retry_after = error.retry_after if isinstance(error, PlatformRefused | OutcomeUnknown) else None
         if isinstance(error, OurFault) and error.refuses_us:
             why = f"the platform refuses our registration: {error.text}"
             lane.gate.hold(REGISTRATION_HOLD, why, pauses=True)
             log.error("platform held", extra={"platform": grant.platform, "why": error.text})
         elif retry_after is not None:
-            lane.gate.hold(retry_after, "the platform asked us to wait")
-        await self._release(grant, backoff(grant.attempts, retry_after), error.text)
+            lane.gate.hold(retry_after, ASKED_TO_WAIT)
+        await self._release(grant, lane, backoff(grant.attempts, retry_after), error.text)
         return {NotSent: "not_sent", OurFault: "our_fault"}.get(type(error), "refused")
 
-    async def _release(self, grant: ClaimedGrant, span: timedelta, error: str) -> None:
+    async def _release(self, grant: ClaimedGrant, lane: Lane, span: timedelta, error: str) -> None:
         """Gives the grant back as it was: its refresh token was not spent by this."""
-        state = GrantState.UNKNOWN if grant.sends else GrantState.READY
-        due_time = await self._store.now() + span
-        if grant.sends:
+        now = await self._store.now()
+        retry = Retry(GrantState.READY, now + span, spent=False)
+        if grant.sends and lane.platform.rules.refresh_token_single_use:
             # Within a grace or near the end of the access token it was tried again; what comes later is near the end.
-            due_time = replay_time(grant.token_set, due_time, due_time)
-        retry = Retry(state, due_time, spent=False)
+            retry = Retry(GrantState.UNKNOWN, replay_time(grant.token_set, now + span, least=timedelta()), spent=False)
         await self._store.release(grant, retry, error=error)

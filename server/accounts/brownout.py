@@ -19,6 +19,7 @@ FEWEST_DEAD = 20
 DEAD_SHARE = 0.05
 HOLD = timedelta(minutes=15)
 PROBES = 5
+PROBE_AGAIN = timedelta(seconds=5)
 REASON = "the platform calls too many grants dead at once; the verdicts are held"
 
 
@@ -37,7 +38,7 @@ class BrownOutGuard:
         self._alone = alone
         self._dead = [Tally(seconds, gate.now) for seconds in WINDOWS_SECONDS]
         self._waiting: dict[asyncio.Future[bool], float] = {}
-        self._held: set[str] = set()
+        self._held: dict[str, int] = {}
         self._borne_out: set[str] = set()
         self.doubtful = False
 
@@ -47,32 +48,42 @@ class BrownOutGuard:
         self._count(dead=False)
         self._settle(True, began_before=begun_at)
 
-    async def stands(self, grant_id: str, limit: timedelta) -> bool:
+    async def stands(self, grant_id: str, generation: int, limit: timedelta) -> bool:
         """Whether the verdict on a grant that was called dead may be pronounced; decided within `limit`."""
         if grant_id in self._borne_out:
             self._borne_out.discard(grant_id)
             return True
         self._count(dead=True)
-        if self._alone():
+        stands = not self.doubtful
+        if stands and not self._alone():
+            stands = await self._borne_out_within(limit)
+        elif stands:
             self.settle()
-        elif not self.doubtful:
-            waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._waiting[waiting] = self._gate.now()
-            await asyncio.wait((waiting,), timeout=limit.total_seconds())
-            del self._waiting[waiting]
         if self.doubtful:
-            self._held.add(grant_id)
-        return not self.doubtful
+            self._held[grant_id] = generation
+        return stands and not self.doubtful
 
     def settle(self) -> None:
         """Pronounces what waits, if nothing is under way any more that could bear it out."""
         if self._alone():
             self._settle(True)
 
+    def stop(self) -> None:
+        """The process is stopping: what still waits is pronounced another time."""
+        self._settle(False)
+
     @property
-    def to_probe(self) -> tuple[str, ...]:
-        """Held grants to ask again, once the hold has ended."""
-        return tuple(sorted(self._held)[:PROBES]) if self.doubtful and not self._gate.held else ()
+    def to_probe(self) -> dict[str, int]:
+        """Held grants to ask again, once the hold has ended, with the generation that was called dead."""
+        return dict(sorted(self._held.items())[:PROBES]) if self.doubtful and not self._gate.held else {}
+
+    def forget(self, grant_id: str) -> None:
+        """A held grant was refreshed, revoked or ended otherwise: its verdict is none any more."""
+        self._held.pop(grant_id, None)
+
+    def wait(self) -> None:
+        """The held grants cannot be asked just now: others have them."""
+        self._gate.hold(PROBE_AGAIN, REASON)
 
     def probed(self, *, held_lives: bool, others_refresh: bool) -> None:
         """What came of a round of probes, in which held grants and others were asked."""
@@ -85,8 +96,15 @@ class BrownOutGuard:
 
     def bear_out(self) -> None:
         """The held verdicts stand: each is pronounced when its grant is called dead once more."""
-        self._borne_out |= self._held
+        self._borne_out |= self._held.keys()
         self._trust()
+
+    async def _borne_out_within(self, limit: timedelta) -> bool:
+        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[waiting] = self._gate.now()
+        await asyncio.wait((waiting,), timeout=limit.total_seconds())
+        del self._waiting[waiting]
+        return waiting.result() if waiting.done() else True
 
     def _count(self, *, dead: bool) -> None:
         for tally in self._dead:

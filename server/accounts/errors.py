@@ -183,9 +183,19 @@ class TokenRejected(PlatformError):
 class OutcomeUnknown(PlatformError):
     """It was sent, and no answer came that could be read: it may have been done.
 
-    `reply` is what did arrive, if anything: it may hold the only live token, so it is kept sealed.
+    `reply` is what did arrive, if anything: it may hold the only live token, so it is kept sealed. `retry_after` is how
+    long the platform wants to be left alone.
     """
 
-    def __init__(self, text: str, *, status: int | None = None, error: str = "", reply: bytes = b"") -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int | None = None,
+        error: str = "",
+        reply: bytes = b"",
+        retry_after: timedelta | None = None,
+    ) -> None:
         super().__init__(text, status=status, error=error)
         self.reply = reply
+        self.retry_after = retry_after

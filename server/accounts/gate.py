@@ -7,10 +7,19 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import NamedTuple
 
-SHORTEST_SLEEP = 0.001
 SMOOTHING_SECONDS = 0.1
 """A claim takes as many as may begin in this time, so that a backlog is worked off evenly."""
+
+SHORTEST_SLEEP, LONGEST_SLEEP = 0.001, 1.0
+
+
+class Hold(NamedTuple):
+    """Until when on the gate's clock, and why."""
+
+    until: float = 0.0
+    reason: str = ""
 
 
 class Gate:
@@ -28,15 +37,14 @@ class Gate:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.rate = rate
+        self.now = clock
         self._cap = in_flight_cap
         self._narrowed: int | None = None
-        self.now = clock
         self._sleep = sleep
         self._in_flight = 0
+        self._closed = ""
         self._paused = ""
-        self._opens_at = 0.0
-        self._reason = ""
-        self._hold_pauses = False
+        self._wait = self._suspension = Hold()
         self._left = asyncio.Event()
         self._allowance, self._allowed_at = self._burst, clock()
 
@@ -44,18 +52,18 @@ class Gate:
 
     @property
     def held(self) -> str:
-        """Why no request may begin now; empty if some may."""
-        return self._paused or (self._reason if self.opens_in else "")
+        """Why no refresh may begin now; empty if some may."""
+        return self._closed or self.paused or self._reason(self._wait)
 
     @property
     def paused(self) -> str:
         """Why nothing at all is sent to the platform: an operator says so, or it refuses us; empty if neither is so."""
-        return self._paused or (self._reason if self._hold_pauses and self.opens_in else "")
+        return self._paused or self._reason(self._suspension)
 
     @property
     def opens_in(self) -> timedelta:
         """How long the present hold lasts; nothing if there is none. A pause lasts until it is ended."""
-        return timedelta(seconds=max(0.0, self._opens_at - self.now()))
+        return timedelta(seconds=max(0.0, self._wait.until - self.now(), self._suspension.until - self.now()))
 
     @property
     def probing(self) -> bool:
@@ -77,18 +85,22 @@ class Gate:
             enough = 1 if self.probing else max(1, self._cap // 4)
             if self._in_flight and self._slots < enough:
                 await self._someone_left()
-            elif (missing := self._burst - self._allowed) > 0:
-                await self._sleep(max(missing / self.rate, SHORTEST_SLEEP))
-            else:
+            elif not await self._waited_for(self._burst):
                 break
         return self.free
 
-    async def turn(self) -> None:
-        """Waits for the turn of one request on demand. It goes before the scheduler's, on credit of their rate."""
-        while self._in_flight >= self._cap:
-            await self._someone_left()
-        if (missing := 1 - self._burst - self._allowed) > 0:
-            await self._sleep(missing / self.rate)
+    async def turn(self) -> bool:
+        """Waits for the turn of one request on demand, and enters it; False if the gate is held by then.
+
+        It goes before the scheduler's, on credit of their rate.
+        """
+        while not self.held:
+            if self._in_flight >= (self._cap if self._narrowed is None else self._narrowed):
+                await self._someone_left()
+            elif not await self._waited_for(1 - self._burst):
+                self.enter()
+                return True
+        return False
 
     def enter(self) -> None:
         self._allowance, self._allowed_at = self._allowed - 1, self.now()
@@ -103,11 +115,13 @@ class Gate:
     def hold(self, span: timedelta, reason: str, *, pauses: bool = False) -> None:
         """Lets no refresh begin for `span`, and nothing else either if it `pauses`.
 
-        A hold that ends sooner than the present one changes nothing.
+        A hold that ends sooner than the present one of its kind changes nothing.
         """
-        opens_at = self.now() + span.total_seconds()
-        if opens_at > self._opens_at:
-            self._opens_at, self._reason, self._hold_pauses = opens_at, reason, pauses
+        hold = Hold(self.now() + span.total_seconds(), reason)
+        if pauses:
+            self._suspension = max(self._suspension, hold)
+        else:
+            self._wait = max(self._wait, hold)
         self._left.set()
 
     def narrow(self, cap: int) -> None:
@@ -124,7 +138,16 @@ class Gate:
 
     def resume(self) -> None:
         """Ends a pause, and whatever else holds or narrows the gate."""
-        self._paused, self._opens_at, self._narrowed = "", 0.0, None
+        self._paused, self._narrowed = "", None
+        self._wait = self._suspension = Hold()
+
+    def close(self) -> None:
+        """Lets no refresh begin any more: the process is stopping. Whoever waits learns of it within a second."""
+        self._closed = "the service is stopping"
+        self._left.set()
+
+    def _reason(self, hold: Hold) -> str:
+        return hold.reason if self.now() < hold.until else ""
 
     @property
     def _slots(self) -> int:
@@ -142,6 +165,14 @@ class Gate:
         if math.isinf(self.rate):
             return self._burst
         return min(self._burst, self._allowance + self.rate * (self.now() - self._allowed_at))
+
+    async def _waited_for(self, allowance: float) -> bool:
+        """Sleeps for a while if the rate does not allow so much yet; whether it has, so that the caller looks again."""
+        missing = allowance - self._allowed
+        if missing <= 0:
+            return False
+        await self._sleep(min(max(missing / self.rate, SHORTEST_SLEEP), LONGEST_SLEEP))
+        return True
 
     async def _someone_left(self) -> None:
         self._left.clear()

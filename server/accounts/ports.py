@@ -178,11 +178,12 @@ class Store(Protocol):
         """
 
     async def claim_grants(
-        self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta, caller: str
+        self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta | None, caller: str
     ) -> list[ClaimedGrant]:
         """Makes those of the named refreshable grants ours that are due, or ready and `min_interval` old.
 
-        A grant that failed before waits for its due time. `caller` is who asks.
+        A grant that failed before waits for its due time. `min_interval` None takes all that nobody else has. `caller`
+        is who asks.
         """
 
     async def commit_refresh(self, refreshed: Refreshed) -> Commit:

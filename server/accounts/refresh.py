@@ -64,13 +64,12 @@ class Refresher:
         if not await self.can_store():
             return 0
         lane = self._lanes[platform_id]
-        begun = await self._store.expire_ended(platform_id, limit=BATCH)
-        if lane.guard.to_probe:
-            begun += await self._probe(platform_id, lane)
+        begun = await self._probe(platform_id, lane) if lane.guard.to_probe else 0
+        begun += await self._store.expire_ended(platform_id, limit=BATCH)
         self._claiming.add(platform_id)
         try:
             # What went to the journal since the last claim is stored first: its grant comes up when its lease ends.
-            while (room := await lane.gate.room()) > 0 and not self._stopping and await self.can_store():
+            while (room := await lane.gate.room()) > 0 and await self.can_store():
                 claimed = await self._claim_due(platform_id, room, first_sends_only=lane.gate.probing)
                 if not claimed and lane.breaker.risks_a_last_try():
                     claimed = await self._claim_due(platform_id, 1)
@@ -149,8 +148,11 @@ class Refresher:
         lane.gate.resume()
 
     def stop(self) -> None:
-        """Claims nothing any more; what was sent goes on."""
+        """Claims nothing any more; what was sent goes on, but no verdict waits to be borne out."""
         self._stopping = True
+        for lane in self._lanes.values():
+            lane.gate.close()
+            lane.guard.stop()
 
     def _lane(self, platform: Platform, gate: Gate) -> Lane:
         def alone() -> bool:
@@ -163,9 +165,11 @@ class Refresher:
             platform_id, owner=self._owner, lease=self._lease, limit=limit, first_sends_only=first_sends_only
         )
 
-    async def _claim(self, grant_ids: tuple[str, ...], caller: str = "") -> list[ClaimedGrant]:
+    async def _claim(
+        self, grant_ids: tuple[str, ...], *, min_interval: timedelta | None = None, caller: str = ""
+    ) -> list[ClaimedGrant]:
         return await self._store.claim_grants(
-            grant_ids, owner=self._owner, lease=self._lease, min_interval=self._min_interval, caller=caller
+            grant_ids, owner=self._owner, lease=self._lease, min_interval=min_interval, caller=caller
         )
 
     def _begin(self, grant: ClaimedGrant, lane: Lane) -> asyncio.Task[str]:
@@ -184,22 +188,27 @@ class Refresher:
 
     async def _demand(self, grant: GrantRecord, caller: str) -> str:
         lane = self._lanes[grant.platform]
-        if self._stopping or lane.gate.held:
+        if not await lane.gate.turn():
             return "held"
-        await lane.gate.turn()
-        if self._stopping:
-            return "held"
-        try:
-            claimed = await self._claim((grant.id,), caller) if await self.can_store() else None
-        except StoreUnavailable:
-            claimed = None
+        claimed = await self._claim_on_demand(grant, lane, caller)
+        if claimed:
+            return await self._one(claimed[0], lane)
+        lane.gate.leave()
         if claimed is None:
             return NOT_STORED
-        if not claimed:
-            await self._winner(grant)
-            return "overtaken"
-        lane.gate.enter()
-        return await self._one(claimed[0], lane)
+        await self._winner(grant)
+        return "overtaken"
+
+    async def _claim_on_demand(self, grant: GrantRecord, lane: Lane, caller: str) -> list[ClaimedGrant] | None:
+        """None if what comes could not be stored."""
+        if grant.sends and lane.gate.probing and not lane.breaker.risks_a_last_try():
+            return []
+        try:
+            if await self.can_store():
+                return await self._claim((grant.id,), min_interval=self._min_interval, caller=caller)
+        except StoreUnavailable as error:
+            log.warning("nothing is claimed on demand", extra={"why": error.text})
+        return None
 
     async def _winner(self, grant: GrantRecord) -> None:
         """Waits until whoever holds the lease has stored what came, for as long as a lease at most."""
@@ -212,16 +221,26 @@ class Refresher:
 
     async def _probe(self, platform_id: str, lane: Lane) -> int:
         """Asks a few held grants and a few others, to learn whether the platform's verdicts can be trusted again."""
-        held = [self._begin(grant, lane) for grant in await self._claim(lane.guard.to_probe)]
+        asked = lane.guard.to_probe
+        claimed = await self._claim(tuple(asked))
+        for grant_id in asked.keys() - {grant.id for grant in claimed}:
+            await self._forget_if_over(lane, grant_id, asked[grant_id])
+        if not claimed:
+            lane.guard.wait()
+            return 0
+        held = [self._begin(grant, lane) for grant in claimed]
         others = [self._begin(grant, lane) for grant in await self._claim_due(platform_id, PROBES)]
-        if not held:
-            lane.guard.bear_out()  # they were refreshed, revoked or ended otherwise meanwhile
-            return len(others)
         outcomes = await asyncio.gather(*held, *others)
         lane.guard.probed(
             held_lives="refreshed" in outcomes[: len(held)], others_refresh="refreshed" in outcomes[len(held) :]
         )
         return len(outcomes)
+
+    async def _forget_if_over(self, lane: Lane, grant_id: str, generation: int) -> None:
+        """A held grant that another process refreshes right now stays held; one that has moved on does not."""
+        grant = await self._store.grant(grant_id)
+        if grant is None or grant.generation != generation or grant.state in (GrantState.DEAD, GrantState.REVOKING):
+            lane.guard.forget(grant_id)
 
     async def _one(self, grant: ClaimedGrant, lane: Lane) -> str:
         began = time.monotonic()

@@ -17,6 +17,9 @@ REPLAY_MARGIN = timedelta(minutes=5)
 TOKEN_TIMEOUT = timedelta(seconds=20)
 """How long a token request may take; a lease must outlast it."""
 
+IDENTITY_TIMEOUT = timedelta(seconds=10)
+"""How long reading an identity or revoking a token may take."""
+
 BACKOFF_BASE = timedelta(seconds=5)
 BACKOFF_CAP = timedelta(hours=1)
 
@@ -24,6 +27,11 @@ BACKOFF_CAP = timedelta(hours=1)
 def token_timeout(lease: timedelta) -> timedelta:
     """How long a token request may take under such a lease: a third of it at most."""
     return min(TOKEN_TIMEOUT, lease / 3)
+
+
+def drain_time(lease: timedelta) -> timedelta:
+    """How long what is under way may take: a code is exchanged, and then read whose it is."""
+    return token_timeout(lease) + IDENTITY_TIMEOUT
 
 
 def stable_share(grant_id: str) -> float:
@@ -45,14 +53,14 @@ def refresh_due_time(grant_id: str, token_set: TokenSet, now: datetime, min_inte
     return now + max(life * (EARLIEST + SPREAD * stable_share(grant_id)), min_interval)
 
 
-def replay_time(token_set: TokenSet, now: datetime, grace_end: datetime) -> datetime:
+def replay_time(token_set: TokenSet, now: datetime, *, least: timedelta) -> datetime:
     """When a refresh token that may be spent is tried once more: shortly before the access token ends.
 
-    At once where the platform is known to take it again until `grace_end`.
+    Not before `least` has passed, or up to twice of it: it is the last try, and what made the first one fail should be
+    over.
     """
-    if token_set.expire_time is None or now < grace_end:
-        return now
-    return max(now, token_set.expire_time - REPLAY_MARGIN)
+    soonest = now + least * (1 + random.random())  # noqa: S311 (spreads load; guards nothing)
+    return soonest if token_set.expire_time is None else max(soonest, token_set.expire_time - REPLAY_MARGIN)
 
 
 def backoff(attempts: int, retry_after: timedelta | None = None) -> timedelta:

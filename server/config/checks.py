@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import ValidationError
 
-from server.accounts.timing import token_timeout
+from server.accounts.timing import drain_time
 from server.config.settings import ENDPOINTS, CallerSettings, Database, Platform, Refresh, Section, Server
 from server.config.values import is_loopback, is_safe, split_address, split_url
 
@@ -39,10 +39,10 @@ def check(data: dict[str, Any], folder: Path, known_platforms: tuple[str, ...]) 
         yield from check_server(server, public)
     refresh = sound(Refresh, data.get("refresh", {}))
     yield from check_database(sound(Database, data.get("database")), refresh)
-    if server is not None and refresh is not None and server.drain_timeout < (least := token_timeout(refresh.lease)):
+    if server is not None and refresh is not None and server.drain_timeout < (least := drain_time(refresh.lease)):
         yield (
-            f"server.drain_timeout: shorter than a token request may take ({least.total_seconds():g} s), so a stop "
-            "could cut off a refresh whose answer is then lost"
+            f"server.drain_timeout: shorter than a connect or a refresh may take ({least.total_seconds():g} s), so a "
+            "stop could cut off one whose tokens are then lost"
         )
     if not data.get("platforms"):
         yield "platforms: at least one is needed: [platforms.twitter]"

@@ -137,7 +137,7 @@ def refusal(
     if reply.status >= 500 or reply.status in TRY_LATER:
         if definition.rotation is Rotation.NONE:
             return PlatformRefused(said, retry_after=wait(reply, now), **facts)
-        return OutcomeUnknown(said, reply=reply.body, **facts)
+        return OutcomeUnknown(said, reply=reply.body, retry_after=wait(reply, now), **facts)
     if 300 <= reply.status < 500:
         # A redirect is never followed; like other refusals of the request as such it is no account's fault.
         return OurFault(said, **facts)

@@ -13,14 +13,13 @@ from server.accounts.errors import PlatformError
 from server.accounts.flow import Endpoints
 from server.accounts.grants import TokenSet
 from server.accounts.model import Identity, PlatformRules, Secret
-from server.accounts.timing import TOKEN_TIMEOUT
+from server.accounts.timing import IDENTITY_TIMEOUT, TOKEN_TIMEOUT
 from server.platforms import exchange, oauth
 from server.platforms.definition import OAuth2Platform, Rotation
 from server.platforms.http import Sender
 from server.platforms.messages import HttpReply
 from server.platforms.registration import Registration
 
-READ_TIMEOUT = timedelta(seconds=10)
 EXCHANGES_AT_ONCE = 8
 
 
@@ -94,12 +93,12 @@ class RegisteredPlatform:
     async def identify(self, token_set: TokenSet, endpoints: Endpoints | None = None) -> tuple[Identity, ...]:
         endpoint = (endpoints or self.endpoints).identity
         request = oauth.identity_request(self._definition, token_set.access_token, endpoint)
-        reply = await self._sender.send(request, READ_TIMEOUT)
+        reply = await self._sender.send(request, IDENTITY_TIMEOUT)
         return oauth.read_identity(self._definition, reply, self._now())
 
     async def revoke(self, token: Secret, endpoint: str) -> None:
         request = oauth.revoke_request(self._definition, self._registration, token, endpoint)
-        reply = await self._sender.send(request, READ_TIMEOUT)
+        reply = await self._sender.send(request, IDENTITY_TIMEOUT)
         oauth.read_revoke(self._definition, self._registration, reply, token, self._now())
 
     async def close(self) -> None:

@@ -84,14 +84,22 @@ def claim_due(
 
 
 def claim_these(
-    tx: Transaction, grant_ids: Sequence[str], owner: str, lease: timedelta, min_interval: timedelta, caller: str
+    tx: Transaction,
+    grant_ids: Sequence[str],
+    owner: str,
+    lease: timedelta,
+    min_interval: timedelta | None,
+    caller: str,
 ) -> list[ClaimedGrant]:
-    refreshed_before = micros(tx.now - min_interval)
-    old_enough = fn.COALESCE(GrantRow.last_refresh_time, GrantRow.create_time) <= refreshed_before
-    early = (GrantRow.state == GrantState.READY) & (GrantRow.attempts == 0) & old_enough
-    claimable = (GrantRow.refreshable == True) & ((GrantRow.due_time <= tx.now_us) | early)  # noqa: E712 (SQL)
-    rows = tx.lock_free(GrantRow.select().where(GrantRow.id.in_(list(grant_ids)), claimable))
-    return claim(tx, rows, owner, lease, caller)
+    due = GrantRow.due_time <= tx.now_us
+    early = GrantRow.state.in_([GrantState.READY, GrantState.UNKNOWN])
+    if min_interval is not None:
+        since = fn.COALESCE(GrantRow.last_refresh_time, GrantRow.create_time)
+        early = (
+            (GrantRow.state == GrantState.READY) & (GrantRow.attempts == 0) & (since <= micros(tx.now - min_interval))
+        )
+    named = GrantRow.id.in_(list(grant_ids)) & (GrantRow.refreshable == True)  # noqa: E712 (SQL)
+    return claim(tx, tx.lock_free(GrantRow.select().where(named & (due | early))), owner, lease, caller)
 
 
 def claim(tx: Transaction, rows: list[Any], owner: str, lease: timedelta, caller: str = "") -> list[ClaimedGrant]:

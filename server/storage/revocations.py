@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from peewee import Case
+
 from server.accounts.errors import AccountNotFound
 from server.accounts.events import EventKind
 from server.accounts.grants import ClaimedRevocation, GrantState, TokenSet
@@ -244,9 +246,13 @@ def drop_stub(tx: Transaction, grant: Any) -> None:
 
 
 def drop_stale_stubs(tx: Transaction) -> None:
-    """Stubs of refreshes whose process died: their lease has run out."""
+    """Stubs of refreshes whose process died: their lease has run out.
+
+    While its account is in use a stub stays: a pair that comes ever so late must be held back like the older ones.
+    """
+    in_use = AccountRow.select(AccountRow.id).where(AccountRow.status != Status.REVOKED.value)
     stale = (GrantRow.state == GrantState.REVOKING) & (GrantRow.lease_expire_time <= tx.now_us)
-    for grant in list(GrantRow.select().where(stale).execute(tx.database)):
+    for grant in list(GrantRow.select().where(stale & GrantRow.account_id.not_in(in_use)).execute(tx.database)):
         drop_stub(tx, grant)
 
 
@@ -269,6 +275,8 @@ def confirm_if_done(tx: Transaction, account_id: str) -> None:
 
 
 def retry(tx: Transaction, revocation_id: str, due_us: int, error: str) -> None:
-    RevocationRow.update(due_time=due_us, attempts=RevocationRow.attempts + 1, last_error=error).where(
+    """One that is held back meanwhile, because its account was connected again, stays so."""
+    still_due = Case(None, [(RevocationRow.due_time.is_null(), RevocationRow.due_time)], due_us)
+    RevocationRow.update(due_time=still_due, attempts=RevocationRow.attempts + 1, last_error=error).where(
         RevocationRow.id == revocation_id
     ).execute(tx.database)

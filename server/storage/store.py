@@ -137,7 +137,7 @@ class Store:
         return await self._write(lambda tx: claims.claim_due(tx, platform, owner, lease, limit, first_sends_only))
 
     async def claim_grants(
-        self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta, caller: str
+        self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta | None, caller: str
     ) -> list[ClaimedGrant]:
         return await self._write(lambda tx: claims.claim_these(tx, grant_ids, owner, lease, min_interval, caller))
 

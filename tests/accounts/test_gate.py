@@ -114,8 +114,7 @@ async def test_requests_on_demand_go_first_and_the_scheduler_makes_up_for_them(t
         gate.enter()
     assert gate.free == 0
     for _ in range(20):
-        await gate.turn()
-        gate.enter()
+        assert await gate.turn()
     assert time.seconds == 100, "on demand, nobody has waited"
     for _ in range(40):
         gate.leave()
@@ -130,4 +129,32 @@ async def test_a_turn_waits_for_a_place_within_the_cap() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     gate.leave()
-    await waiting
+    assert await waiting and gate.in_flight == 2
+
+
+async def test_a_turn_that_a_hold_ended_is_none() -> None:
+    gate = Gate(1)
+    gate.enter()
+    waiting = asyncio.create_task(gate.turn())
+    await asyncio.sleep(0)
+    gate.hold(timedelta(minutes=1), "asked to wait")
+    assert not await waiting and gate.in_flight == 1
+
+
+async def test_who_waits_for_room_at_a_slow_rate_learns_that_the_process_stops(time: Time) -> None:
+    gate = Gate(4, 0.01, clock=time, sleep=time.sleep)
+    gate.enter(), gate.leave()
+    waiting = asyncio.create_task(gate.room())
+    await asyncio.sleep(0)
+    gate.close()
+    assert await waiting == 0 and time.seconds < 103
+
+
+def test_a_shorter_hold_that_pauses_is_not_lost_behind_a_longer_one_that_does_not(time: Time) -> None:
+    for first in (True, False):
+        gate = Gate(4, clock=time)
+        gate.hold(timedelta(minutes=5 if first else 15), "one", pauses=first)
+        gate.hold(timedelta(minutes=15 if first else 5), "other", pauses=not first)
+        assert gate.paused == ("one" if first else "other")
+        time.seconds += 301
+        assert (bool(gate.paused), bool(gate.held)) == (False, True)
