@@ -56,10 +56,10 @@ def refresh_due_time(grant_id: str, token_set: TokenSet, now: datetime, min_inte
 def replay_time(token_set: TokenSet, now: datetime, *, least: timedelta) -> datetime:
     """When a refresh token that may be spent is tried once more: shortly before the access token ends.
 
-    Not before `least` has passed, or up to twice of it: it is the last try, and what made the first one fail should be
-    over.
+    Not before `least` has passed, and up to a quarter more: it is the last try, and what made the first one fail should
+    be over.
     """
-    soonest = now + least * (1 + random.random())  # noqa: S311 (spreads load; guards nothing)
+    soonest = now + least * (1 + random.random() / 4)  # noqa: S311 (spreads load; guards nothing)
     return soonest if token_set.expire_time is None else max(soonest, token_set.expire_time - REPLAY_MARGIN)
 
 

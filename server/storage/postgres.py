@@ -31,6 +31,14 @@ LIMITS = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction
 RETRIED = ("40001", "40P01", "23505")
 """Serialization failure, deadlock, and two who insert the same row: whoever lost runs again and finds it."""
 TRIES = 3
+ANSWER_SECONDS = 25.0
+"""Longer than any statement may take: who waits for more waits for a server that is gone without a word."""
+KEEPALIVES: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
 SYNC_SECONDS = 30.0
 
 
@@ -47,6 +55,7 @@ class PostgresEngine:
             connect_timeout=CONNECT_SECONDS,
             options=LIMITS,
             application_name="accounts",
+            **KEEPALIVES,
         )
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="postgres")
         self.clock = DatabaseClock(self.database)
@@ -57,7 +66,7 @@ class PostgresEngine:
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
+        return await self._run(self._read, work)
 
     survey = read
 
@@ -68,12 +77,20 @@ class PostgresEngine:
         the commit the outcome is not known: StoreUnavailable, and callers for whom that matters repeat an idempotent
         swap. It is carried out even if the caller stops waiting.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, work)
+        return await self._run(self._write, work)
 
     def close(self) -> None:
         """Finishes what was begun and closes every connection."""
         self._threads.shutdown(wait=True)
         self.database.close()
+
+    async def _run(self, run: Callable[[Work[T]], T], work: Work[T]) -> T:
+        """In a thread; what does not end in time goes on there, and its outcome is not known here."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, run, work)
+        done, _ = await asyncio.wait((running,), timeout=ANSWER_SECONDS)
+        if not done:
+            raise StoreUnavailable("the database does not answer in time")
+        return running.result()
 
     def _read(self, work: Work[T]) -> T:
         for attempt in range(TRIES):

@@ -90,7 +90,7 @@ async def test_the_story_of_an_expired_account_says_who_asked_and_what_the_platf
     house.clock.offset += timedelta(hours=2)
     house.platform.answer_next("refresh", OutcomeUnknown("no answer: ServerDisconnectedError"))
     await house.refresher.run_once()
-    house.clock.offset += timedelta(seconds=1)
+    house.clock.offset += timedelta(minutes=13)
     house.platform.answer_next("refresh", GrantDead("400 invalid_request", status=400))
     await house.refresher.run_once()
     story = await house.explainer.explain(OPERATOR, account.id)

@@ -194,14 +194,16 @@ ON_POSTGRES = (
     Way("K0", "the COMMIT of the claim never arrived", partial(at_commit_of_claim, forward=False)),
     Way("K1", "the claim is committed, its reply is not here", partial(at_commit_of_claim, forward=True)),
     *AT_THE_PLATFORM,
-    Way("K4", "the COMMIT of the answer never arrived", partial(at_commit_of_answer, forward=False)),
+    Way("K4", "the COMMIT of the answer never arrived", partial(at_commit_of_answer, forward=False), alone=True),
     Way("K5", "PostgreSQL was away, journaled", refused_by_postgres),
     Way("K6", "as soon as the row is there", after_postgres_had_it, alone=True),
-    Way("K7", "committed, and the reply is not here", partial(at_commit_of_answer, forward=True)),
+    Way("K7", "committed, and the reply is not here", partial(at_commit_of_answer, forward=True), alone=True),
 )
 CUT_CONNECTIONS = (
-    Way("K7", "the reply to COMMIT was cut off", partial(cut_at_commit_of_answer, forward=True), kills=False),
-    Way("K7", "COMMIT itself was cut off", partial(cut_at_commit_of_answer, forward=False), kills=False),
+    Way(
+        "K7", "the reply to COMMIT was cut off", partial(cut_at_commit_of_answer, forward=True), kills=False, alone=True
+    ),
+    Way("K7", "COMMIT itself was cut off", partial(cut_at_commit_of_answer, forward=False), kills=False, alone=True),
     Way(
         "K7", "the reply to the claim's COMMIT was cut off", partial(cut_at_commit_of_claim, forward=True), kills=False
     ),
