@@ -101,7 +101,7 @@ class Process:
     def _build(self, journal_folder: Path) -> None:
         world = self._world
         self.store = Store(ProcessEngine(world, self), world.vault, world.new_id)  # type: ignore[arg-type]
-        platforms = {"twitter": SimulatedPlatform(world, self)}
+        platforms: dict[str, Any] = {"twitter": SimulatedPlatform(world, self)}
         gates = {"twitter": Gate(16, clock=world.loop.time)}
         reader = Reader(self.store, platforms)
         observer = Watcher()

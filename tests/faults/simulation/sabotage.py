@@ -11,7 +11,7 @@ from server.accounts.attempt import Attempts
 from server.accounts.grants import Commit, GrantState
 from server.accounts.model import Status, StatusReason
 from server.accounts.refresh import Refresher
-from server.storage import grants, revocations
+from server.storage import accounts, grants, revocations
 from server.storage.journal import FileJournal
 from server.storage.schema import AccountRow, GrantRow
 from server.storage.store import Store
@@ -91,7 +91,8 @@ def calls_a_grant_dead_when_the_platform_is_busy(patch: pytest.MonkeyPatch) -> N
 
 
 def never_says_expired(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants, "expire_grant", lambda tx, claimed, reason, error: False)
+    """The grant is dead, and its account goes on as if it were not."""
+    patch.setattr(accounts, "expire", lambda *_, **__: None)
 
 
 def lets_a_late_pair_of_a_revoked_account_live(patch: pytest.MonkeyPatch) -> None:
