@@ -38,6 +38,7 @@ from server.platforms.http import Sender
 from server.platforms.platform import RegisteredPlatform
 from server.platforms.registration import Registration
 from server.rpc.account_service import AccountService
+from server.rpc.certificates import Certificates, TlsFiles, TlsUnusable
 from server.rpc.guard import Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
@@ -233,6 +234,7 @@ class App:
     async def _open_ports(self) -> None:
         settings = self.settings.server
         page_tokens = PageTokens(await self.store.page_token_key())
+        self.certificates = self._certificates()
         self.grpc = GrpcServer(
             AccountService(self.connector, self.reader, self.fresh, self.revoker, page_tokens),
             OperationsService(self.explainer),
@@ -245,7 +247,7 @@ class App:
             self.http_port = await self.web.start(*config.split_address(settings.http_listen))
             if settings.metrics_listen is not None:
                 self.metrics.serve(*config.split_address(settings.metrics_listen))
-            self.grpc_port = await self.grpc.start(settings.grpc_listen)
+            self.grpc_port = await self.grpc.start(settings.grpc_listen, self.certificates)
         except (OSError, CannotListen) as error:
             await self.web.stop()
             raise StartRefused(str(error)) from error
@@ -259,6 +261,23 @@ class App:
         except StoreUnavailable as error:
             # They end by themselves; a full disk must not keep the reads from being served.
             log.warning("the leases of dead processes are not freed", extra={"why": error.text})
+
+    def _certificates(self) -> Certificates | None:
+        """What the settings say about TLS, as metrics tell it from now on. Raises StartRefused."""
+        tls = self.settings.server.tls
+        if tls is None:
+            return None
+        try:
+            certificates = Certificates(TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file))
+        except TlsUnusable as error:
+            raise StartRefused(f"server.tls: {error}") from error
+        self.metrics.certificates_end(certificates.expire_times)
+        return certificates
+
+    async def _follow_certificates(self) -> None:
+        if self.certificates is not None:
+            self.certificates.look()
+            self.metrics.certificates_end(self.certificates.expire_times)
 
     async def _ready(self) -> None:
         """Raises StoreUnavailable while the database does not answer or take writes, or the journal has no room."""
@@ -283,6 +302,7 @@ class App:
         every(CENSUS_SECONDS, "census", self._census)
         every(5, "sweep", partial(self.store.sweep_requests, limit=SWEEP_LIMIT))
         every(1, "probe", self.grpc.probe)
+        every(1, "certificates", self._follow_certificates)
         if self._run_jobs:
             self.calendar.start()
 

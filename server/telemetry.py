@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TextIO
 
@@ -95,6 +95,12 @@ class Metrics:
         self._journal = Gauge(
             "accounts_journal_entries", "Token sets that the database has not taken yet.", registry=self.registry
         )
+        self._certificates = Gauge(
+            "accounts_certificate_expire_timestamp_seconds",
+            "When the certificate of the gRPC port ends (server), and the first of the client CAs (client_ca).",
+            ["certificate"],
+            registry=self.registry,
+        )
         self._connects = Counter(
             "accounts_connects", "Ended connects by platform and outcome.", ["platform", "outcome"],
             registry=self.registry,
@@ -122,6 +128,10 @@ class Metrics:
         self._grants.clear()
         for (platform, state), count in census.items():
             self._grants.labels(platform, state).set(count)
+
+    def certificates_end(self, expire_times: Mapping[str, datetime]) -> None:
+        for name, moment in expire_times.items():
+            self._certificates.labels(name).set(moment.timestamp())
 
     def connected(self, platform: str, outcome: str) -> None:
         self._connects.labels(platform, outcome).inc()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from pydantic import ValidationError
 
 from server.accounts.timing import drain_time
+from server.config.files import check_secret_file, check_tls
 from server.config.settings import ENDPOINTS, CallerSettings, Database, Platform, Refresh, Section, Server
 from server.config.values import is_loopback, is_safe, split_address, split_url
 
@@ -37,6 +37,7 @@ def check(data: dict[str, Any], folder: Path, known_platforms: tuple[str, ...]) 
     public = split_url(server.public_url) if server is not None else None
     if server is not None:
         yield from check_server(server, public)
+        yield from check_tls(server.tls, folder) if server.tls is not None else ()
     refresh = sound(Refresh, data.get("refresh", {}))
     yield from check_database(sound(Database, data.get("database")), refresh)
     if server is not None and refresh is not None and server.drain_timeout < (least := drain_time(refresh.lease)):
@@ -66,11 +67,8 @@ def check_server(server: Server, public: SplitResult | None) -> Iterator[str]:
         yield 'server.public_url: scheme, host and port only, such as "https://accounts.example.com"'
     elif not is_safe(public):
         yield "server.public_url: plain http is for loopback only; use https"
-    if not is_loopback(split_address(server.grpc_listen)[0]):
-        yield (
-            "server.grpc_listen: beyond loopback the port needs TLS, which this version does not have; "
-            "listen on loopback, behind a proxy that ends TLS"
-        )
+    if server.tls is None and not is_loopback(split_address(server.grpc_listen)[0]):
+        yield "server.grpc_listen: beyond loopback the port needs TLS: add [server.tls] with cert_file and key_file"
 
 
 def check_database(database: Database | None, refresh: Refresh | None) -> Iterator[str]:
@@ -112,22 +110,6 @@ def check_endpoints(key: str, platform: Platform, *, local: bool) -> Iterator[st
     if on_this_machine and missing:
         # Half a sandbox would send a pretend code, or a real token, to the other side.
         yield f"{key}: a platform on this machine needs all its endpoints here; missing: {', '.join(missing)}"
-
-
-def check_secret_file(key: str, path: Path) -> Iterator[str]:
-    try:
-        mode = path.stat().st_mode
-        # Only a regular file is opened: a pipe would block the start.
-        empty = stat.S_ISREG(mode) and not path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        yield f"{key}: {path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}"
-        return
-    if not stat.S_ISREG(mode):
-        yield f"{key}: {path} is not a regular file"
-    elif stat.S_IMODE(mode) & 0o077:
-        yield f"{key}: {path} is open to other users; run: chmod 600 {path}"
-    elif empty:
-        yield f"{key}: {path} is empty"
 
 
 def check_caller(key: str, caller: CallerSettings, known_platforms: tuple[str, ...]) -> Iterator[str]:

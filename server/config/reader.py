@@ -84,6 +84,10 @@ def with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     database = settings.database
     if database.path is not None:
         database = Database(url=f"sqlite:///{folder / database.path}")
+    server = settings.server
+    if server.tls is not None:
+        files = {name: folder / path for name, path in server.tls if path is not None}
+        server = server.model_copy(update={"tls": server.tls.model_copy(update=files)})
     journal = settings.refresh.journal
     platforms = {
         name: platform.model_copy(update={"client_secret_file": folder / platform.client_secret_file})
@@ -93,6 +97,7 @@ def with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     }
     return settings.model_copy(
         update={
+            "server": server,
             "database": database,
             "keys": Keys(file=folder / settings.keys.file),
             "platforms": platforms,

@@ -25,6 +25,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Tls(Section):
+    """What the gRPC port proves itself with, and whose certificates it asks of callers."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+
+
 class Server(Section):
     """Where it listens, and under which address browsers reach it."""
 
@@ -34,6 +42,7 @@ class Server(Section):
     reflection: bool | None = None
     drain_timeout: Span = timedelta(seconds=30)
     metrics_listen: AddressOrOff = None
+    tls: Tls | None = None
 
     @property
     def serves_reflection(self) -> bool:

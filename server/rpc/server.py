@@ -16,6 +16,7 @@ from synposter.accounts.v1 import account_service_pb2, operations_service_pb2
 
 from server.accounts.callers import Caller
 from server.rpc.account_service import AccountService
+from server.rpc.certificates import Certificates
 from server.rpc.guard import Policy, guarded, guarded_stream, parser
 from server.rpc.health import Health
 from server.rpc.operations_service import OperationsService
@@ -38,6 +39,11 @@ OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+    # A certificate is looked at when a connection begins: none lives so long that one that ended matters for days.
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+    # More than all that wait for platforms, so that they never keep a read on their connection waiting.
+    ("grpc.max_concurrent_streams", 1_000),
 )
 
 
@@ -68,12 +74,18 @@ class GrpcServer:
             self._handlers.append(generic_handler(REFLECTION, Reflection(names), policy))
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, listen: str) -> int:
-        """Listens on `host:port` and returns the port, which is chosen by the system for 0. Raises CannotListen."""
+    async def start(self, listen: str, certificates: Certificates | None = None) -> int:
+        """Listens on `host:port` and returns the port, which is chosen by the system for 0. Raises CannotListen.
+
+        Without certificates it speaks in clear, which is for loopback only: the settings see to that.
+        """
         server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers(self._handlers)
         try:
-            port = server.add_insecure_port(listen)
+            if certificates is None:
+                port = server.add_insecure_port(listen)
+            else:
+                port = server.add_secure_port(listen, certificates.credentials())
         except RuntimeError as error:
             raise CannotListen(f"gRPC cannot listen on {listen}: taken, or not an address of this machine") from error
         await self.probe()

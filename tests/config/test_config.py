@@ -11,11 +11,14 @@ from typing import Any
 
 import hypothesis
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from server import config
 from server.accounts.callers import Permission
+from tests.authority import Authority
 
 ROOT = Path(__file__).parents[2]
 KEY = "a" * 64
@@ -163,6 +166,53 @@ def test_a_wrong_setting_is_named_by_its_key(folder: Path, path: str, value: Any
     with pytest.raises(config.ConfigError) as caught:
         load(folder, changed(path, value))
     assert any(told in problem for problem in caught.value.problems), caught.value.problems
+
+
+TLS = {"cert_file": "server.pem", "key_file": "server.key"}
+
+
+def test_beyond_loopback_it_listens_with_tls(folder: Path) -> None:
+    Authority().server_files(folder, clients_of=Authority())
+    settings = changed("server.grpc_listen", "0.0.0.0:50051")
+    settings["server"]["tls"] = {**TLS, "client_ca_file": "ca.pem"}
+    tls = load(folder, settings).server.tls
+    assert tls is not None
+    assert (tls.cert_file, tls.key_file, tls.client_ca_file) == (
+        folder / "server.pem", folder / "server.key", folder / "ca.pem",
+    )  # fmt: skip
+    assert load(folder, settings).server.serves_reflection is False
+
+
+def foreign_key(folder: Path) -> None:
+    (folder / "server.key").write_bytes(Authority().issue("dns:other")[0])
+
+
+def key_with_password(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+    (folder / "server.key").write_bytes(sealed)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "server.key").chmod(0o640), "server.tls.key_file: .*chmod 600"),
+        (lambda folder: (folder / "server.pem").chmod(0o664), "server.tls.cert_file: .*chmod go-w"),
+        (lambda folder: (folder / "ca.pem").chmod(0o646), "server.tls.client_ca_file: .*chmod go-w"),
+        (lambda folder: (folder / "ca.pem").write_text("canary"), "server.tls.client_ca_file: holds no PEM"),
+        (lambda folder: (folder / "server.pem").write_text("canary"), "server.tls: cert_file and key_file must be"),
+        (lambda folder: (folder / "server.key").unlink(), "server.tls.key_file: .*cannot be read"),
+        (foreign_key, "server.tls: cert_file and key_file must be"),
+        (key_with_password, "server.tls: cert_file and key_file must be"),
+    ],
+)
+def test_tls_files_that_would_not_serve_are_named(folder: Path, spoil: Any, told: str) -> None:
+    Authority().server_files(folder, clients_of=Authority())
+    spoil(folder)
+    with pytest.raises(config.ConfigError) as caught:
+        load(folder, changed("server.tls", {**TLS, "client_ca_file": "ca.pem"}))
+    [problem] = caught.value.problems
+    assert re.match(told, problem) and "canary" not in problem
 
 
 @pytest.mark.parametrize("section", ["callers", "platforms"])
@@ -342,11 +392,16 @@ def test_the_example_is_sound_and_shows_every_key(folder: Path) -> None:
     for name in ("x-client-secret",):
         (folder / name).write_text("s")
         (folder / name).chmod(0o600)
-    (folder / "example.toml").write_text(example)
-    config.load(folder / "example.toml", ("twitter",))
-    shown = tomllib.loads(example)
+    # Its optional section is shown in a comment; it is sound too.
+    with_tls = re.sub(r"^# (\[server\.tls]|(?:cert|key|client_ca)_file = )", r"\1", example, flags=re.MULTILINE)
+    Authority().server_files(folder, clients_of=Authority()).client_ca.rename(folder / "client-ca.pem")
+    for text in (example, with_tls):
+        (folder / "example.toml").write_text(text)
+        config.load(folder / "example.toml", ("twitter",))
+    assert set(tomllib.loads(with_tls)["server"]["tls"]) == set(config.Tls.model_fields)
+    shown = tomllib.loads(with_tls)
     commented = {
-        line[2:].split(" = ")[0].strip() for line in example.splitlines() if line.startswith("# ") and " = " in line
+        line[2:].split(" = ")[0].strip() for line in with_tls.splitlines() if line.startswith("# ") and " = " in line
     }
     for section, field in config.Settings.model_fields.items():
         kind: Any = field.annotation

@@ -18,6 +18,7 @@ from server.accounts.explain import Story
 from server.accounts.flow import Begun
 from server.accounts.model import Account, Page, PlatformRevocation, Status, StatusReason
 from server.rpc.account_service import AccountService
+from server.rpc.certificates import Certificates
 from server.rpc.guard import Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
@@ -134,9 +135,14 @@ class Edge:
             service, OperationsService(cases), policy or Policy(by_hash), ping=self.ping, reflection=reflection
         )
 
-    async def start(self) -> None:
-        self.address = f"127.0.0.1:{await self.server.start('127.0.0.1:0')}"
+    async def start(
+        self, certificates: Certificates | None = None, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        """In clear; or over TLS with the server's certificates and the channel's credentials."""
+        self.address = f"127.0.0.1:{await self.server.start('127.0.0.1:0', certificates)}"
         self.channel = grpc.aio.insecure_channel(self.address)
+        if credentials is not None:
+            self.channel = grpc.aio.secure_channel(self.address, credentials)
         self.stub: Any = account_service_pb2_grpc.AccountServiceStub(self.channel)
         self.stub.ExplainAccount = operations_service_pb2_grpc.OperationsServiceStub(self.channel).ExplainAccount
 
