@@ -39,6 +39,7 @@ from server.platforms.platform import RegisteredPlatform
 from server.platforms.registration import Registration
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates, TlsFiles, TlsUnusable
+from server.rpc.credentials import Credentials
 from server.rpc.guard import Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
@@ -238,7 +239,7 @@ class App:
         self.grpc = GrpcServer(
             AccountService(self.connector, self.reader, self.fresh, self.revoker, page_tokens),
             OperationsService(self.explainer),
-            Policy(self.settings.callers_by_key()),
+            Policy(Credentials(self.settings.callers_by_key(), self.settings.callers_by_san())),
             ping=self._ready,
             reflection=settings.serves_reflection,
         )

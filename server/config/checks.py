@@ -54,12 +54,10 @@ def check(data: dict[str, Any], folder: Path, known_platforms: tuple[str, ...]) 
         yield from check_endpoints(f"platforms.{name}", platform, local=public is None or is_loopback(public.hostname))
     if not data.get("callers"):
         yield "callers: no caller, no start: add [callers.<name>] with api_keys_sha256"
-    owners: dict[str, str] = {}
-    for name, caller in sound_each(CallerSettings, data.get("callers")).items():
+    callers = sound_each(CallerSettings, data.get("callers"))
+    yield from check_credentials(callers, certificates=server is None or server.asks_for_certificates)
+    for name, caller in callers.items():
         yield from check_caller(f"callers.{name}", caller, known_platforms)
-        for digest in caller.api_keys_sha256:
-            if owners.setdefault(digest, name) != name:
-                yield f"callers.{name}.api_keys_sha256: callers.{owners[digest]} has the same key"
 
 
 def check_server(server: Server, public: SplitResult | None) -> Iterator[str]:
@@ -110,6 +108,21 @@ def check_endpoints(key: str, platform: Platform, *, local: bool) -> Iterator[st
     if on_this_machine and missing:
         # Half a sandbox would send a pretend code, or a real token, to the other side.
         yield f"{key}: a platform on this machine needs all its endpoints here; missing: {', '.join(missing)}"
+
+
+def check_credentials(callers: dict[str, CallerSettings], *, certificates: bool) -> Iterator[str]:
+    """Each caller can prove itself, and none as another."""
+    owners: dict[str, str] = {}
+    for name, caller in callers.items():
+        key = f"callers.{name}"
+        if not caller.api_keys_sha256 and not caller.certificate_sans:
+            yield f"{key}.api_keys_sha256: required, unless certificate_sans are given: nobody could be this caller"
+        if caller.certificate_sans and not certificates:
+            yield f"{key}.certificate_sans: nobody is asked for a certificate without server.tls.client_ca_file"
+        for setting, what in (("api_keys_sha256", "key"), ("certificate_sans", "name")):
+            for credential in getattr(caller, setting):
+                if owners.setdefault(credential, name) != name:
+                    yield f"{key}.{setting}: callers.{owners[credential]} has the same {what}"
 
 
 def check_caller(key: str, caller: CallerSettings, known_platforms: tuple[str, ...]) -> Iterator[str]:

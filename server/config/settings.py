@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from server.accounts.callers import Caller, Permission
 from server.accounts.model import Secret
-from server.config.values import Address, AddressOrOff, KeyHash, Span, is_loopback, split_address
+from server.config.values import Address, AddressOrOff, KeyHash, San, Span, is_loopback, split_address
 
 PASSWORDS = re.compile(r"(//[^:/?#@]*:)[^/?#]*(?=@)|([?&](?:ssl)?password=)[^&#]*")
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "identity_endpoint", "api_base")
@@ -43,6 +43,10 @@ class Server(Section):
     drain_timeout: Span = timedelta(seconds=30)
     metrics_listen: AddressOrOff = None
     tls: Tls | None = None
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        return self.tls is not None and self.tls.client_ca_file is not None
 
     @property
     def serves_reflection(self) -> bool:
@@ -115,7 +119,8 @@ class Platform(Section):
 class CallerSettings(Section):
     """An internal service: its keys, and what it may do and see."""
 
-    api_keys_sha256: tuple[KeyHash, ...] = Field(min_length=1)
+    api_keys_sha256: tuple[KeyHash, ...] = ()
+    certificate_sans: tuple[San, ...] = ()
     permissions: tuple[Permission, ...] = ()
     profiles: tuple[str, ...] = ("",)
     platforms: tuple[str, ...] | None = None
@@ -179,4 +184,12 @@ class Settings(BaseSettings):
             bytes.fromhex(digest): settings.to_caller(name)
             for name, settings in self.callers.items()
             for digest in settings.api_keys_sha256
+        }
+
+    def callers_by_san(self) -> dict[str, Caller]:
+        """Callers by each of the names that their certificates may have."""
+        return {
+            san: settings.to_caller(name)
+            for name, settings in self.callers.items()
+            for san in settings.certificate_sans
         }

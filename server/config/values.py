@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BeforeValidator
 SPAN = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 KEY_HASH = re.compile(r"[0-9a-f]{64}")
+# A SPIFFE id (spiffe://trust-domain/path) or another URI with a host, or a host name: never a pattern.
+SAN = re.compile(r"dns:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:@!$&'()+,;=%/-]+")
 LONGEST_SPAN = timedelta(days=3650)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -85,6 +87,13 @@ def key_hash(text: str) -> str:
     return text
 
 
+def subject_alternative_name(text: str) -> str:
+    if not SAN.fullmatch(text):
+        raise ValueError('a name in a certificate: "spiffe://example.com/publisher" or "dns:publisher.example.com"')
+    return text
+
+
 Address = Annotated[str, AfterValidator(listen_address)]
 AddressOrOff = Annotated[Address | None, BeforeValidator(lambda value: None if value == "" else value)]
 KeyHash = Annotated[str, AfterValidator(key_hash)]
+San = Annotated[str, AfterValidator(subject_alternative_name)]

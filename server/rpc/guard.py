@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from enum import Enum
-from hashlib import sha256
 from typing import Any, Final, NoReturn, TypeAlias
 
-import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from server.accounts.callers import Caller, Permission
-from server.accounts.errors import CallerNotPermitted, CallerUnknown, InvalidField
+from server.accounts.errors import CallerNotPermitted, InvalidField
+from server.rpc.credentials import Context, Credentials
 from server.rpc.errors import status_of
 
 
@@ -25,7 +24,6 @@ class Access(Enum):
 
 
 Need: TypeAlias = Permission | Access
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Admit: TypeAlias = Callable[[Context, Need], Caller]
 Parse: TypeAlias = Callable[[bytes], Any]
 
@@ -51,13 +49,10 @@ class MethodWithoutPolicy(RuntimeError):
 
 
 class Policy:
-    """Knows the callers by their keys and what each method needs.
+    """Knows who calls, and what each method needs."""
 
-    `callers` maps the SHA-256 of each API key to its caller; keys themselves are never held.
-    """
-
-    def __init__(self, callers: Mapping[bytes, Caller], needs: Mapping[str, Need] = NEEDS) -> None:
-        self._callers = dict(callers)
+    def __init__(self, credentials: Credentials, needs: Mapping[str, Need] = NEEDS) -> None:
+        self._credentials = credentials
         self._needs = needs
 
     def need(self, method: str) -> Need:
@@ -70,20 +65,10 @@ class Policy:
         """The caller behind a call, if the method is for it. Raises CallerUnknown, CallerNotPermitted."""
         if need is Access.OPEN:
             return NOBODY
-        caller = self._authenticate(context)
+        caller = self._credentials.caller(context)
         if need is not Access.ANY_CALLER and need not in caller.permissions:
             raise CallerNotPermitted(f"this call needs the permission {need.value}", permission=need.value)
         return caller
-
-    def _authenticate(self, context: Context) -> Caller:
-        for name, value in context.invocation_metadata() or ():
-            if name == "authorization" and isinstance(value, str):
-                scheme, _, key = value.partition(" ")  # RFC 6750 section 2.1; RFC 9110: schemes ignore case
-                caller = self._callers.get(sha256(key.encode()).digest())
-                if caller is None or scheme.lower() != "bearer":
-                    raise CallerUnknown("the authorization metadata is not `Bearer <key>` with a caller's key")
-                return caller
-        raise CallerUnknown("send a caller's key as authorization metadata: `Bearer <key>`")
 
 
 def guarded(

@@ -143,6 +143,10 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("platforms.twitter.token_endpoint", "https://[::1", "an absolute https URL"),
         ("platforms.friendster.client_id", "x", "platforms.friendster: no such platform; known: twitter"),
         ("callers.web.api_keys_sha256", [], "callers.web.api_keys_sha256"),
+        ("callers.web.certificate_sans", ["spiffe://test/web"], "callers.web.certificate_sans: nobody is asked for"),
+        ("callers.web.certificate_sans", ["web.test"], "callers.web.certificate_sans.0: a name in a certificate"),
+        ("callers.web.certificate_sans", ["dns:*.test"], "callers.web.certificate_sans.0: a name in a certificate"),
+        ("callers.web.certificate_sans", ["dns:Web.test"], "callers.web.certificate_sans.0: a name in a certificate"),
         ("callers.web.api_keys_sha256", ["short"], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.api_keys_sha256", ["A" * 64], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.permissions", ["everything"], "callers.web.permissions"),
@@ -181,6 +185,21 @@ def test_beyond_loopback_it_listens_with_tls(folder: Path) -> None:
         folder / "server.pem", folder / "server.key", folder / "ca.pem",
     )  # fmt: skip
     assert load(folder, settings).server.serves_reflection is False
+
+
+def test_a_caller_may_have_names_in_place_of_keys_and_no_name_is_of_two(folder: Path) -> None:
+    Authority().server_files(folder, clients_of=Authority())
+    settings = changed("server.tls", {**TLS, "client_ca_file": "ca.pem"})
+    settings["callers"]["publisher"] = {"certificate_sans": ["spiffe://test/publisher", "dns:publisher.test"]}
+    found = load(folder, settings).callers_by_san()
+    assert {san: caller.name for san, caller in found.items()} == {
+        "spiffe://test/publisher": "publisher", "dns:publisher.test": "publisher",
+    }  # fmt: skip
+    settings["callers"]["web"]["certificate_sans"] = ["dns:publisher.test"]
+    with pytest.raises(
+        config.ConfigError, match=r"callers\.publisher\.certificate_sans: callers\.web has the same name"
+    ):
+        load(folder, settings)
 
 
 def foreign_key(folder: Path) -> None:

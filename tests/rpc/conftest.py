@@ -19,6 +19,7 @@ from server.accounts.flow import Begun
 from server.accounts.model import Account, Page, PlatformRevocation, Status, StatusReason
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
+from server.rpc.credentials import Credentials
 from server.rpc.guard import Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
@@ -125,15 +126,16 @@ class Ping:
 class Edge:
     """A running server and a channel to it."""
 
-    def __init__(self, policy: Policy | None = None, reflection: bool = True) -> None:
+    def __init__(
+        self, policy: Policy | None = None, reflection: bool = True, by_san: dict[str, Caller] | None = None
+    ) -> None:
         self.use_cases: Any = UseCases()
         self.ping = Ping()
         cases = self.use_cases
         service = AccountService(cases, cases, cases, cases, PageTokens(b"k" * 32))
         by_hash = {sha256(key.encode()).digest(): caller for key, caller in CALLERS.items()}
-        self.server = GrpcServer(
-            service, OperationsService(cases), policy or Policy(by_hash), ping=self.ping, reflection=reflection
-        )
+        policy = policy or Policy(Credentials(by_hash, by_san))
+        self.server = GrpcServer(service, OperationsService(cases), policy, ping=self.ping, reflection=reflection)
 
     async def start(
         self, certificates: Certificates | None = None, credentials: grpc.ChannelCredentials | None = None

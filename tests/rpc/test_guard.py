@@ -8,6 +8,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest
 
 from server.accounts.callers import Permission
+from server.rpc.credentials import Credentials
 from server.rpc.guard import NEEDS, MethodWithoutPolicy, Policy
 from server.rpc.server import ACCOUNTS, HEALTH, OPERATIONS, REFLECTION
 
@@ -92,7 +93,7 @@ async def test_a_strangers_request_is_not_even_parsed(edge, tools) -> None:
 def test_a_method_without_a_policy_line_stops_the_start(tools, method) -> None:
     needs = {name: need for name, need in NEEDS.items() if name != method}
     with pytest.raises(MethodWithoutPolicy, match=method):
-        tools.Edge(policy=Policy({}, needs))
+        tools.Edge(policy=Policy(Credentials({}), needs))
 
 
 def test_each_policy_line_is_of_a_method_that_is_served() -> None:
