@@ -65,7 +65,7 @@ STRANGERS = [
     ("dns:sub.publisher.test",),
     ("dns:*.test",),
     ("ip:10.0.0.1",),
-    ("dns:spiffe",),
+    ("dns:spiffe://test/publisher",),
 ]
 
 
