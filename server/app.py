@@ -19,6 +19,7 @@ from pathlib import Path
 import uuid_utils
 
 from server import config
+from server.accounts.blocks import Blocks
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
 from server.accounts.errors import StoreUnavailable
@@ -155,6 +156,7 @@ class App:
             register_active_key(self.engine.database, ring)
             await self._build(Vault(ring))
             await self.pauses.follow()
+            await self.blocks.follow()
             await self.refresher.can_store()
             await self._free_dead_leases()
             await self._open_ports()
@@ -206,7 +208,8 @@ class App:
             self.store, self.platforms, self.gates, self.metrics, new_id, min_interval=min_interval
         )
         self.connector = Connector(self.store, self.platforms, self.gates, self.exchanger, new_id, self._callback_uri)
-        self.callback = Callback(self.store, self.platforms, self.exchanger)
+        self.blocks = Blocks(self.store)
+        self.callback = Callback(self.store, self.platforms, self.exchanger, self.blocks)
         self.reader = Reader(self.store, self.platforms)
         self.refresher = Refresher(
             self.store,
@@ -239,7 +242,7 @@ class App:
         self.grpc = GrpcServer(
             AccountService(self.connector, self.reader, self.fresh, self.revoker, page_tokens),
             OperationsService(self.explainer),
-            Policy(Credentials(self.settings.callers_by_key(), self.settings.callers_by_san())),
+            Policy(self._credentials(), self.blocks, clock=self._monotonic),
             ping=self._ready,
             reflection=settings.serves_reflection,
         )
@@ -262,6 +265,9 @@ class App:
         except StoreUnavailable as error:
             # They end by themselves; a full disk must not keep the reads from being served.
             log.warning("the leases of dead processes are not freed", extra={"why": error.text})
+
+    def _credentials(self) -> Credentials:
+        return Credentials(self.settings.callers_by_key(), self.settings.callers_by_san())
 
     def _certificates(self) -> Certificates | None:
         """What the settings say about TLS, as metrics tell it from now on. Raises StartRefused."""
@@ -300,6 +306,7 @@ class App:
             every(1, f"revoke {name}", partial(self.revoker.work_off, name))
             every(2, f"identify {name}", partial(self.identities.work_off, name))
         every(1, "pauses", self.pauses.follow)
+        every(1, "blocks", self.blocks.follow)
         every(CENSUS_SECONDS, "census", self._census)
         every(5, "sweep", partial(self.store.sweep_requests, limit=SWEEP_LIMIT))
         every(1, "probe", self.grpc.probe)

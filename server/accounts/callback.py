@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+from server.accounts.blocks import Blocks
 from server.accounts.connect import denial, hashed, issuer_matches, mix_up, new_secret
-from server.accounts.errors import ConnectRefused, Reason, StoreUnavailable
+from server.accounts.errors import CallerNotPermitted, ConnectRefused, Reason, StoreUnavailable
 from server.accounts.exchange import Exchanger
 from server.accounts.flow import AuthorizationRequest, AuthorizationResponse, Phase, ResultPage, SendBrowser, ShowPage
 from server.accounts.model import Secret
@@ -38,8 +39,9 @@ RFC_ERRORS = frozenset(
 class Callback:
     """Answers authorization responses that browsers bring to our own redirect URI."""
 
-    def __init__(self, store: Store, platforms: Mapping[str, Platform], exchanger: Exchanger) -> None:
+    def __init__(self, store: Store, platforms: Mapping[str, Platform], exchanger: Exchanger, blocks: Blocks) -> None:
         self._store = store
+        self._blocks = blocks
         self._platforms = platforms
         self._exchanger = exchanger
 
@@ -84,10 +86,12 @@ class Callback:
 
     async def _complete(self, request: AuthorizationRequest, code: Secret) -> ShowPage:
         try:
+            # Nobody calls here who would be refused: a blocked caller's links are in other hands already.
+            self._blocks.check(request.caller)
             accounts = await self._exchanger.exchange(request, code, expected=Phase.BEGUN)
         except StoreUnavailable:
             raise
-        except ConnectRefused as refused:
+        except (ConnectRefused, CallerNotPermitted) as refused:
             log.info("shim completion failed", extra={"connect_id": request.id, "reason": refused.reason})
             return ShowPage(ResultPage.FAILED)
         return ShowPage(ResultPage.EXPIRED if accounts is None else ResultPage.CONNECTED)

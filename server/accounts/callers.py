@@ -22,6 +22,17 @@ class Permission(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a caller may do; None is as much as it likes. Each process counts for itself."""
+
+    rate: float | None = None
+    """Calls a second."""
+    accounts_a_minute: int | None = None
+    """Distinct accounts that its calls name or are shown."""
+    revokes_a_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """An internal service, by its credential, and what it may see and do."""
 
@@ -34,6 +45,7 @@ class Caller:
     return_urls: frozenset[str] = frozenset()
     redirect_uris: frozenset[str] = frozenset()
     allow_shim_completion: bool = False
+    limits: Limits = Limits()
 
     def sees_profile(self, profile_id: str) -> bool:
         return profile_id.startswith(self.profiles)

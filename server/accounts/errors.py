@@ -84,6 +84,16 @@ class CallerNotPermitted(AccountError):
     reason = Reason.CALLER_NOT_PERMITTED
 
 
+class RateLimited(AccountError):
+    """Too much in too short a time; `limit` says of what, and `retry_after` when there is room again."""
+
+    reason = Reason.RATE_LIMITED
+
+    def __init__(self, text: str, retry_after: timedelta, *, limit: str) -> None:
+        super().__init__(text, limit=limit)
+        self.retry_after = retry_after
+
+
 class StoreUnavailable(AccountError):
     """The database did not answer or does not take the write; nothing was changed, or the outcome is to be read."""
 

@@ -156,3 +156,13 @@ class Pause:
     reason: str
     operator: str
     time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What an operator last said about a caller: blocked for a reason, or not any more (an empty reason)."""
+
+    caller: str
+    reason: str
+    operator: str
+    time: datetime

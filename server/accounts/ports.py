@@ -23,7 +23,17 @@ from server.accounts.grants import (
     TokenSet,
     UnreadReplies,
 )
-from server.accounts.model import Account, AccountFilter, Identity, Page, Pause, PlatformRules, Secret, StatusReason
+from server.accounts.model import (
+    Account,
+    AccountFilter,
+    Block,
+    Identity,
+    Page,
+    Pause,
+    PlatformRules,
+    Secret,
+    StatusReason,
+)
 
 NewId = Callable[[], str]
 
@@ -243,3 +253,9 @@ class Store(Protocol):
 
     async def set_pause(self, platform: str, *, reason: str, operator: str) -> None:
         """Pauses a platform for all processes; an empty reason lets it go on."""
+
+    async def blocks(self) -> tuple[Block, ...]:
+        """What operators last said about callers."""
+
+    async def set_block(self, caller: str, *, reason: str, operator: str) -> None:
+        """Blocks a caller for all processes; an empty reason lets it in again."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from server.accounts.callers import Caller, Permission
+from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.model import Secret
 from server.config.values import Address, AddressOrOff, KeyHash, San, Span, is_loopback, split_address
 
@@ -127,6 +127,9 @@ class CallerSettings(Section):
     return_urls: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
     allow_shim_completion: bool = False
+    rate: float | None = Field(default=None, gt=0, le=1_000_000, allow_inf_nan=False)
+    accounts_a_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    revokes_a_minute: int = Field(default=1_000, ge=1, le=1_000_000)
 
     def to_caller(self, name: str) -> Caller:
         return Caller(
@@ -137,6 +140,7 @@ class CallerSettings(Section):
             return_urls=frozenset(self.return_urls),
             redirect_uris=frozenset(self.redirect_uris),
             allow_shim_completion=self.allow_shim_completion,
+            limits=Limits(self.rate, self.accounts_a_minute, self.revokes_a_minute),
         )
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NoReturn, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
-from server.accounts.callers import Caller, Permission
+from server.accounts.blocks import Blocks
+from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.errors import CallerNotPermitted, InvalidField
+from server.accounts.limits import CallerLimits
 from server.rpc.credentials import Context, Credentials
 from server.rpc.errors import status_of
 
@@ -24,24 +28,38 @@ class Access(Enum):
 
 
 Need: TypeAlias = Permission | Access
-Admit: TypeAlias = Callable[[Context, Need], Caller]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The policy line of a method: what it needs, and what a call of it counts as."""
+
+    need: Need
+    names: str = ""
+    """The field of the request that names an account."""
+    lists: bool = False
+    """Whether its response shows `accounts` that the request does not name."""
+    revokes: bool = False
+
+
 Parse: TypeAlias = Callable[[bytes], Any]
 
 NOBODY: Final = Caller(name="")
 
-NEEDS: Final[Mapping[str, Need]] = {
-    "synposter.accounts.v1.AccountService.BeginConnect": Permission.CONNECT,
-    "synposter.accounts.v1.AccountService.CompleteConnect": Permission.CONNECT,
-    "synposter.accounts.v1.AccountService.GetAccount": Permission.READ,
-    "synposter.accounts.v1.AccountService.ListAccounts": Permission.READ,
-    "synposter.accounts.v1.AccountService.RefreshAccount": Permission.REFRESH,
-    "synposter.accounts.v1.AccountService.Revoke": Permission.REVOKE,
-    "synposter.accounts.v1.OperationsService.ExplainAccount": Permission.OPERATE,
-    "grpc.health.v1.Health.Check": Access.OPEN,
-    "grpc.health.v1.Health.List": Access.OPEN,
-    "grpc.health.v1.Health.Watch": Access.OPEN,
-    "grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo": Access.ANY_CALLER,
+LINES: Final[Mapping[str, Line]] = {
+    "synposter.accounts.v1.AccountService.BeginConnect": Line(Permission.CONNECT, names="account_id"),
+    "synposter.accounts.v1.AccountService.CompleteConnect": Line(Permission.CONNECT),
+    "synposter.accounts.v1.AccountService.GetAccount": Line(Permission.READ, names="id"),
+    "synposter.accounts.v1.AccountService.ListAccounts": Line(Permission.READ, lists=True),
+    "synposter.accounts.v1.AccountService.RefreshAccount": Line(Permission.REFRESH, names="id"),
+    "synposter.accounts.v1.AccountService.Revoke": Line(Permission.REVOKE, names="id", revokes=True),
+    "synposter.accounts.v1.OperationsService.ExplainAccount": Line(Permission.OPERATE, names="id"),
+    "grpc.health.v1.Health.Check": Line(Access.OPEN),
+    "grpc.health.v1.Health.List": Line(Access.OPEN),
+    "grpc.health.v1.Health.Watch": Line(Access.OPEN),
+    "grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo": Line(Access.ANY_CALLER),
 }
+UNLIMITED: Final = CallerLimits(Limits(), time.monotonic)
 
 
 class MethodWithoutPolicy(RuntimeError):
@@ -49,30 +67,58 @@ class MethodWithoutPolicy(RuntimeError):
 
 
 class Policy:
-    """Knows who calls, and what each method needs."""
+    """Knows who calls, who is blocked, what each caller has done of late, and what each method needs."""
 
-    def __init__(self, credentials: Credentials, needs: Mapping[str, Need] = NEEDS) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        blocks: Blocks,
+        lines: Mapping[str, Line] = LINES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._credentials = credentials
-        self._needs = needs
+        self._blocks = blocks
+        self._lines = lines
+        self._clock = clock
+        self._limits: dict[str, CallerLimits] = {}
 
-    def need(self, method: str) -> Need:
-        """What the method of this full name (`package.Service.Method`) needs. Raises MethodWithoutPolicy."""
-        if method not in self._needs:
+    def line(self, method: str) -> Line:
+        """The line of the method of this full name (`package.Service.Method`). Raises MethodWithoutPolicy."""
+        if method not in self._lines:
             raise MethodWithoutPolicy(f"{method} has no line in the policy table (server/rpc/guard.py)")
-        return self._needs[method]
+        return self._lines[method]
 
-    def admit(self, context: Context, need: Need) -> Caller:
-        """The caller behind a call, if the method is for it. Raises CallerUnknown, CallerNotPermitted."""
+    def admit(self, context: Context, line: Line) -> tuple[Caller, CallerLimits]:
+        """The caller behind a call, if the method is for it, and its limits.
+
+        Raises CallerUnknown, CallerNotPermitted, RateLimited.
+        """
+        need = line.need
         if need is Access.OPEN:
-            return NOBODY
+            return NOBODY, UNLIMITED
         caller = self._credentials.caller(context)
+        self._blocks.check(caller.name)
+        limits = self._limits.get(caller.name)
+        if limits is None:
+            limits = self._limits[caller.name] = CallerLimits(caller.limits, self._clock)
+        limits.call()
         if need is not Access.ANY_CALLER and need not in caller.permissions:
             raise CallerNotPermitted(f"this call needs the permission {need.value}", permission=need.value)
-        return caller
+        return caller, limits
+
+
+def count(request: Any, line: Line, limits: CallerLimits) -> None:
+    """Holds what is asked for against the caller's limits. Raises RateLimited."""
+    if line.names and (account_id := getattr(request, line.names)):
+        limits.account(account_id)
+    if line.lists:
+        limits.listing()
+    if line.revokes:
+        limits.revoke()
 
 
 def guarded(
-    behave: Callable[[Any, Caller], Awaitable[Message]], need: Need, admit: Admit, parse: Parse
+    behave: Callable[[Any, Caller], Awaitable[Any]], line: Line, policy: Policy, parse: Parse
 ) -> Callable[[bytes, Context], Awaitable[bytes]]:
     """Wraps a method that answers once.
 
@@ -82,9 +128,13 @@ def guarded(
 
     async def call(raw: bytes, context: Context) -> bytes:
         try:
-            caller = admit(context, need)
-            response = await behave(parse(raw), caller)
-            return response.SerializeToString()
+            caller, limits = policy.admit(context, line)
+            request = parse(raw)
+            count(request, line, limits)
+            response = await behave(request, caller)
+            if line.lists:
+                limits.listed(account.id for account in response.accounts)
+            return response.SerializeToString()  # type: ignore[no-any-return]
         except Exception as error:
             await refuse(context, error)
 
@@ -92,13 +142,13 @@ def guarded(
 
 
 def guarded_stream(
-    behave: Callable[[Any, Caller], AsyncIterable[Message]], need: Need, admit: Admit, parse: Parse
+    behave: Callable[[Any, Caller], AsyncIterable[Message]], line: Line, policy: Policy, parse: Parse
 ) -> Callable[[Any, Context], AsyncIterator[bytes]]:
     """Wraps a method that answers with a stream, whether it is asked once or by a stream."""
 
     async def call(raw: bytes | AsyncIterable[bytes], context: Context) -> AsyncIterator[bytes]:
         try:
-            caller = admit(context, need)
+            caller, _ = policy.admit(context, line)
             request = parse(raw) if isinstance(raw, bytes) else (parse(one) async for one in raw)
             async for response in behave(request, caller):
                 yield response.SerializeToString()

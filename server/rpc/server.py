@@ -125,10 +125,10 @@ def generic_handler(service: ServiceDescriptor, behaviour: object, policy: Polic
 
 
 def method_handler(method: MethodDescriptor, behaviour: object, policy: Policy) -> Any:
-    need, behave = policy.need(method.full_name), getattr(behaviour, method.name)
+    line, behave = policy.line(method.full_name), getattr(behaviour, method.name)
     parse = parser(GetMessageClass(method.input_type))
     if not method.server_streaming:
-        return grpc.unary_unary_rpc_method_handler(guarded(behave, need, policy.admit, parse))
-    call = guarded_stream(behave, need, policy.admit, parse)
+        return grpc.unary_unary_rpc_method_handler(guarded(behave, line, policy, parse))
+    call = guarded_stream(behave, line, policy, parse)
     kind = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
     return kind(call)

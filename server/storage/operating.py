@@ -1,4 +1,4 @@
-"""SQL of operating: the story of an account, what operators said about platforms, counts, and the heartbeat."""
+"""SQL of operating: the story of an account, what operators said about platforms and callers, counts, heartbeat."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from peewee import Database, fn
 
 from server.accounts.events import Event
 from server.accounts.grants import GrantState
-from server.accounts.model import Pause
-from server.storage.schema import CounterRow, EventRow, GrantRow, PauseRow
+from server.accounts.model import Block, Pause
+from server.storage.schema import BlockRow, CounterRow, EventRow, GrantRow, PauseRow
 from server.storage.transaction import Transaction, instant
 
 
@@ -32,6 +32,19 @@ def pauses(tx: Transaction) -> tuple[Pause, ...]:
 def set_pause(tx: Transaction, platform: str, reason: str, operator: str) -> None:
     said = {"reason": reason, "operator": operator, "time": tx.now_us}
     PauseRow.insert(platform=platform, **said).on_conflict(conflict_target=[PauseRow.platform], update=said).execute(
+        tx.database
+    )
+
+
+def blocks(tx: Transaction) -> tuple[Block, ...]:
+    return tuple(
+        Block(row.caller, row.reason, row.operator, instant(row.time)) for row in BlockRow.select().execute(tx.database)
+    )
+
+
+def set_block(tx: Transaction, caller: str, reason: str, operator: str) -> None:
+    said = {"reason": reason, "operator": operator, "time": tx.now_us}
+    BlockRow.insert(caller=caller, **said).on_conflict(conflict_target=[BlockRow.caller], update=said).execute(
         tx.database
     )
 

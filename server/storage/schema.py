@@ -172,3 +172,15 @@ class PauseRow(Base):
 
     class Meta:
         table_name = "platform_pauses"
+
+
+class BlockRow(Base):
+    """What an operator last said about a caller; an empty reason lets it in again."""
+
+    caller = CharField(primary_key=True)
+    reason = TextField()
+    operator = TextField()
+    time = BigIntegerField()
+
+    class Meta:
+        table_name = "caller_blocks"

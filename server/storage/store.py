@@ -24,7 +24,7 @@ from server.accounts.grants import (
     TokenSet,
     UnreadReplies,
 )
-from server.accounts.model import Account, AccountFilter, Identity, Page, Pause, Secret, StatusReason
+from server.accounts.model import Account, AccountFilter, Block, Identity, Page, Pause, Secret, StatusReason
 from server.storage import accounts, claims, grants, identities, operating, requests, revocations, unread
 from server.storage.engine import Engine
 from server.storage.gathered import Gathered
@@ -210,6 +210,12 @@ class Store:
 
     async def set_pause(self, platform: str, *, reason: str, operator: str) -> None:
         await self._write(lambda tx: operating.set_pause(tx, platform, reason, operator))
+
+    async def blocks(self) -> tuple[Block, ...]:
+        return await self._read(operating.blocks)
+
+    async def set_block(self, caller: str, *, reason: str, operator: str) -> None:
+        await self._write(lambda tx: operating.set_block(tx, caller, reason, operator))
 
     async def census(self) -> dict[tuple[str, str], int]:
         """How many grants each platform has in each state. It reads an index from end to end, and holds up nothing."""

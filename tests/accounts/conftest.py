@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from server.accounts.blocks import Blocks
 from server.accounts.callback import Callback
 from server.accounts.callers import Caller
 from server.accounts.connect import Connector
@@ -41,6 +42,7 @@ class House:
     exchanger: Exchanger
     connector: Connector
     callback: Callback
+    blocks: Blocks
     reader: Reader
     refresher: Refresher
     fresh: FreshTokens
@@ -100,7 +102,7 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
     platforms, gates = {"twitter": platform}, {"twitter": gate}
     minute = timedelta(minutes=1)
     exchanger = Exchanger(store, platforms, gates, observer, new_id, min_interval=minute)
-    reader = Reader(store, platforms)
+    reader, blocks = Reader(store, platforms), Blocks(store)
     journal = FileJournal(tmp_path / "journal", vault, new_id)
     refresher = Refresher(store, platforms, gates, journal, observer, owner="me", lease=minute, min_interval=minute)
     return House(
@@ -112,7 +114,8 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
         connector=Connector(
             store, platforms, gates, exchanger, new_id, lambda p: f"https://accounts.test/oauth/callback/{p}"
         ),
-        callback=Callback(store, platforms, exchanger),
+        callback=Callback(store, platforms, exchanger, blocks),
+        blocks=blocks,
         reader=reader,
         refresher=refresher,
         fresh=FreshTokens(store, reader, refresher, gates),

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from server import config
-from server.accounts.callers import Permission
+from server.accounts.callers import Limits, Permission
 from tests.authority import Authority
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +95,7 @@ def test_the_least_settings_have_sensible_defaults(folder: Path) -> None:
     [caller] = settings.callers_by_key().values()
     assert caller.permissions == {Permission.CONNECT, Permission.READ}
     assert caller.sees_profile("anything") and not caller.allow_shim_completion
+    assert caller.limits == Limits(rate=None, accounts_a_minute=None, revokes_a_minute=1_000)
 
 
 def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +148,11 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("callers.web.certificate_sans", ["web.test"], "callers.web.certificate_sans.0: a name in a certificate"),
         ("callers.web.certificate_sans", ["dns:*.test"], "callers.web.certificate_sans.0: a name in a certificate"),
         ("callers.web.certificate_sans", ["dns:Web.test"], "callers.web.certificate_sans.0: a name in a certificate"),
+        ("callers.web.rate", 0, "callers.web.rate"),
+        ("callers.web.rate", "fast", "callers.web.rate"),
+        ("callers.web.accounts_a_minute", 0, "callers.web.accounts_a_minute"),
+        ("callers.web.accounts_a_minute", -1, "callers.web.accounts_a_minute"),
+        ("callers.web.revokes_a_minute", 10**9, "callers.web.revokes_a_minute"),
         ("callers.web.api_keys_sha256", ["short"], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.api_keys_sha256", ["A" * 64], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.permissions", ["everything"], "callers.web.permissions"),

@@ -1,7 +1,7 @@
 """The edge under test: the real server on a port of the system's choice, over use cases that do as they are told."""
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import SimpleNamespace
@@ -13,14 +13,15 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
 from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_pb2_grpc
 
+from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Permission
 from server.accounts.explain import Story
 from server.accounts.flow import Begun
-from server.accounts.model import Account, Page, PlatformRevocation, Status, StatusReason
+from server.accounts.model import Account, Block, Page, PlatformRevocation, Status, StatusReason
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
 from server.rpc.credentials import Credentials
-from server.rpc.guard import Policy
+from server.rpc.guard import LINES, Line, Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import GrpcServer
@@ -58,6 +59,7 @@ class UseCases:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Caller, dict[str, Any]]] = []
+        self.blocked: tuple[Block, ...] = ()
         self.answers: dict[str, Any] = {
             "begin": Begun("connect-1", "https://x.example/authorize?state=s", MOMENT),
             "complete": (make_account(),),
@@ -94,6 +96,9 @@ class UseCases:
     async def revoke(self, caller: Caller, account_id: str) -> Any:
         return await self._answer("revoke", caller, {"account_id": account_id})
 
+    async def blocks(self) -> tuple[Block, ...]:
+        return self.blocked
+
     async def _answer(self, name: str, caller: Caller, given: dict[str, Any]) -> Any:
         self.calls.append((name, caller, given))
         answer = self.answers[name]
@@ -127,14 +132,20 @@ class Edge:
     """A running server and a channel to it."""
 
     def __init__(
-        self, policy: Policy | None = None, reflection: bool = True, by_san: dict[str, Caller] | None = None
+        self,
+        lines: Mapping[str, Line] = LINES,
+        reflection: bool = True,
+        by_key: Mapping[str, Caller] = CALLERS,
+        by_san: Mapping[str, Caller] | None = None,
     ) -> None:
         self.use_cases: Any = UseCases()
         self.ping = Ping()
         cases = self.use_cases
         service = AccountService(cases, cases, cases, cases, PageTokens(b"k" * 32))
-        by_hash = {sha256(key.encode()).digest(): caller for key, caller in CALLERS.items()}
-        policy = policy or Policy(Credentials(by_hash, by_san))
+        by_hash = {sha256(key.encode()).digest(): caller for key, caller in by_key.items()}
+        self.blocks = Blocks(cases)
+        self.now = 0.0
+        policy = Policy(Credentials(by_hash, by_san), self.blocks, lines, clock=lambda: self.now)
         self.server = GrpcServer(service, OperationsService(cases), policy, ping=self.ping, reflection=reflection)
 
     async def start(

@@ -8,8 +8,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest
 
 from server.accounts.callers import Permission
-from server.rpc.credentials import Credentials
-from server.rpc.guard import NEEDS, MethodWithoutPolicy, Policy
+from server.rpc.guard import LINES, MethodWithoutPolicy
 from server.rpc.server import ACCOUNTS, HEALTH, OPERATIONS, REFLECTION
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -89,13 +88,13 @@ async def test_a_strangers_request_is_not_even_parsed(edge, tools) -> None:
     assert tools.refusal_of(caught.value).reason == "CALLER_UNKNOWN"
 
 
-@pytest.mark.parametrize("method", [name for name in NEEDS if not name.startswith("grpc.reflection")])
+@pytest.mark.parametrize("method", [name for name in LINES if not name.startswith("grpc.reflection")])
 def test_a_method_without_a_policy_line_stops_the_start(tools, method) -> None:
-    needs = {name: need for name, need in NEEDS.items() if name != method}
+    lines = {name: line for name, line in LINES.items() if name != method}
     with pytest.raises(MethodWithoutPolicy, match=method):
-        tools.Edge(policy=Policy(Credentials({}), needs))
+        tools.Edge(lines=lines)
 
 
 def test_each_policy_line_is_of_a_method_that_is_served() -> None:
     served = {method.full_name for service in (ACCOUNTS, OPERATIONS, HEALTH, REFLECTION) for method in service.methods}
-    assert set(NEEDS) == served
+    assert set(LINES) == served

@@ -1,0 +1,100 @@
+"""A stolen credential harvests little and breaks little (rows E3, E7): limits of calls, accounts and revokes."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import grpc
+from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest
+
+from server.accounts.callers import Caller, Limits, Permission
+from server.accounts.model import Page
+from tests.rpc.conftest import ID, Edge, make_account
+
+ALL = frozenset(Permission)
+EXHAUSTED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+
+
+@asynccontextmanager
+async def limited(**limits: float) -> AsyncIterator[Edge]:
+    """A server whose callers `one` and `two` have these limits, each its own."""
+    edge = Edge(by_key={name: Caller(name, ALL, limits=Limits(**limits)) for name in ("one", "two")})  # type: ignore[arg-type]
+    await edge.start()
+    try:
+        yield edge
+    finally:
+        await edge.stop()
+
+
+def get(number: int) -> pb.GetAccountRequest:
+    return pb.GetAccountRequest(id=str(uuid.UUID(int=number)))
+
+
+async def test_the_1001st_account_in_a_minute_is_refused_and_known_ones_are_not() -> None:
+    async with limited(accounts_a_minute=1_000) as edge:
+        for number in range(1_000):
+            await edge.call("GetAccount", get(number), key="one")
+        edge.now += 20
+        refusal = await edge.refusal("GetAccount", get(1_000), key="one")
+        assert (refusal.code, refusal.reason) == EXHAUSTED
+        assert (refusal.retry_after, refusal.facts) == (timedelta(seconds=40), {"limit": "accounts_a_minute"})
+        for method, request in (
+            ("RefreshAccount", pb.RefreshAccountRequest(id=ID)),
+            ("Revoke", pb.RevokeRequest(id=ID)),
+            ("ExplainAccount", ExplainAccountRequest(id=ID)),
+            ("BeginConnect", pb.BeginConnectRequest(profile_id="p", platform="twitter", account_id=ID)),
+            ("ListAccounts", pb.ListAccountsRequest(profile_id="p")),
+        ):
+            assert (await edge.refusal(method, request, key="one")).reason == "RATE_LIMITED", method
+        assert len(edge.use_cases.calls) == 1_000
+        await edge.call("GetAccount", get(7), key="one")
+        await edge.call("BeginConnect", pb.BeginConnectRequest(profile_id="p", platform="twitter"), key="one")
+        await edge.call("GetAccount", get(1_000), key="two")
+        edge.now += 40
+        await edge.call("GetAccount", get(1_000), key="one")
+
+
+async def test_accounts_that_a_list_shows_count() -> None:
+    async with limited(accounts_a_minute=10) as edge:
+        shown = tuple(make_account(id=str(uuid.UUID(int=number))) for number in range(10))
+        edge.use_cases.answers["list"] = Page(shown, more=False)
+        await edge.call("ListAccounts", pb.ListAccountsRequest(profile_id="p"), key="one")
+        await edge.call("GetAccount", get(3), key="one")
+        assert (await edge.refusal("GetAccount", get(11), key="one")).reason == "RATE_LIMITED"
+
+
+async def test_the_1001st_revoke_in_a_minute_is_refused_and_reads_go_on() -> None:
+    async with limited(revokes_a_minute=1_000) as edge:
+        revoke = pb.RevokeRequest(id=ID)
+        for _ in range(1_000):
+            await edge.call("Revoke", revoke, key="one")
+        refusal = await edge.refusal("Revoke", revoke, key="one")
+        assert (refusal.code, refusal.reason) == EXHAUSTED
+        assert (refusal.retry_after, refusal.facts) == (timedelta(seconds=60), {"limit": "revokes_a_minute"})
+        assert len(edge.use_cases.calls) == 1_000
+        await edge.call("GetAccount", get(1), key="one")
+        await edge.call("Revoke", revoke, key="two")
+
+
+async def test_calls_over_the_rate_are_refused_whatever_they_are_until_time_has_passed() -> None:
+    async with limited(rate=5) as edge:
+        for _ in range(5):
+            await edge.call("GetAccount", get(1), key="one")
+        refusal = await edge.refusal("GetAccount", get(1), key="one")
+        assert (refusal.code, refusal.reason, refusal.facts) == (*EXHAUSTED, {"limit": "rate"})
+        assert refusal.retry_after == timedelta(seconds=0.2)
+        assert (await edge.refusal("ListAccounts", pb.ListAccountsRequest(), key="one")).reason == "RATE_LIMITED"
+        await edge.call("GetAccount", get(1), key="two")
+        edge.now += 0.2
+        await edge.call("GetAccount", get(1), key="one")
+
+
+async def test_calls_that_are_refused_for_another_reason_count_against_the_rate() -> None:
+    async with limited(rate=2) as edge:
+        for _ in range(2):
+            assert (
+                await edge.refusal("GetAccount", pb.GetAccountRequest(id="no id"), key="one")
+            ).reason != "RATE_LIMITED"
+        assert (await edge.refusal("GetAccount", get(1), key="one")).reason == "RATE_LIMITED"
