@@ -1,4 +1,4 @@
-"""The commands of `python -m server`: serve (the default), migrate, and those of config, keys, platforms and grants."""
+"""The commands of `python -m server`: serve (the default), migrate, and groups that look at and change the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from server import config, operate
+from server import config, operate, operate_callers
+from server.accounts.callers import Permission
 from server.accounts.errors import StoreUnavailable
 from server.storage.engine import DatabaseUnusable
 from server.storage.keyring import KeyRing, KeyRingError
@@ -156,6 +157,72 @@ def platforms_resume(config_file: Path, platform: str) -> None:
     with told_plainly():
         asyncio.run(operate.set_pause(load(config_file), platform, ""))
     click.echo(f"{platform} goes on")
+
+
+@main.group("callers")
+def callers_group() -> None:
+    """Add, look at and block callers. Running servers follow a block within a second or two."""
+
+
+@callers_group.command("add")
+@click.argument("name")
+@click.option("--permission", "permissions", multiple=True, type=click.Choice([each.value for each in Permission]))
+@click.option("--profile", "profiles", multiple=True, help="A prefix of the profile ids it may see (default: all).")
+@click.pass_obj
+def callers_add(config_file: Path, name: str, permissions: tuple[str, ...], profiles: tuple[str, ...]) -> None:
+    """Make a key for the caller NAME. The key goes to stderr, once; the lines for the configuration to stdout.
+
+    Nothing is written, and it works before there is a sound configuration.
+    """
+    with told_plainly():
+        try:
+            settings: config.Settings | None = load(config_file)
+        except config.ConfigError:
+            settings = None
+        key, digest = operate_callers.new_key()
+        lines = operate_callers.add(settings, name, digest, {"permissions": permissions, "profiles": profiles})
+    click.echo(f"The key of {name}, shown this once:\n{key}", err=True)
+    click.echo("\n".join(lines))
+
+
+@callers_group.command("list")
+@click.pass_obj
+def callers_list(config_file: Path) -> None:
+    """Tell what each caller may do and see, and who is blocked, by whom and why."""
+    with told_plainly():
+        for line in asyncio.run(operate_callers.callers(load(config_file))):
+            click.echo(line)
+
+
+@callers_group.command("check")
+@click.argument("name")
+@click.pass_obj
+def callers_check(config_file: Path, name: str) -> None:
+    """Explain in words what NAME may do and see, and how it proves itself."""
+    with told_plainly():
+        for line in asyncio.run(operate_callers.check(load(config_file), name)):
+            click.echo(line)
+
+
+@callers_group.command("block")
+@click.argument("name")
+@click.option("--reason", required=True, help="Why; operators are told, the caller is not.")
+@click.pass_obj
+def callers_block(config_file: Path, name: str, reason: str) -> None:
+    """Refuse every call of NAME, in all servers."""
+    with told_plainly():
+        asyncio.run(operate_callers.set_block(load(config_file), name, reason.strip() or "no reason given"))
+    click.echo(f"{name} is blocked")
+
+
+@callers_group.command("unblock")
+@click.argument("name")
+@click.pass_obj
+def callers_unblock(config_file: Path, name: str) -> None:
+    """Let NAME in again."""
+    with told_plainly():
+        asyncio.run(operate_callers.set_block(load(config_file), name, ""))
+    click.echo(f"{name} is let in")
 
 
 @main.group("grants")

@@ -24,6 +24,7 @@ ROOMS = (
     "__main__",
     "cli",
     "operate",
+    "operate_callers",
 )
 MAY_USE = {
     "accounts": set(),
@@ -37,6 +38,7 @@ MAY_USE = {
     "app": set(ROOMS),
     "cli": set(ROOMS),
     "operate": set(ROOMS),
+    "operate_callers": set(ROOMS),
     "__main__": set(ROOMS),
 }
 ONLY_IN = {

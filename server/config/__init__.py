@@ -5,8 +5,17 @@ and the standard library.
 """
 
 from server.config.reader import ConfigError, load
-from server.config.settings import SANDBOX_IDENTITY_INTERVAL, Settings, Tls
+from server.config.settings import SANDBOX_IDENTITY_INTERVAL, CallerSettings, Settings, Tls
 from server.config.text import to_text
 from server.config.values import split_address
 
-__all__ = ["SANDBOX_IDENTITY_INTERVAL", "ConfigError", "Settings", "Tls", "load", "split_address", "to_text"]
+__all__ = [
+    "SANDBOX_IDENTITY_INTERVAL",
+    "CallerSettings",
+    "ConfigError",
+    "Settings",
+    "Tls",
+    "load",
+    "split_address",
+    "to_text",
+]
