@@ -49,8 +49,10 @@ from server.scheduler import Calendar
 from server.storage.clock import Clock
 from server.storage.engine import DatabaseUnusable, Engine, SqliteEngine
 from server.storage.journal import FileJournal
+from server.storage.key_use import check_not_retired
+from server.storage.key_watch import KeyWatch
 from server.storage.keyring import KeyRing
-from server.storage.migrate import check_keys, check_schema, register_active_key
+from server.storage.migrate import check_keys, check_schema
 from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.vault import Vault
@@ -89,6 +91,11 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def key_user(settings: Settings) -> str:
+    """Names a process in the database in the same way after a restart: a journal folder belongs to one process."""
+    return f"{socket.gethostname()}:{settings.journal_folder}"
+
+
 def registered_platforms(settings: Settings, sender: Sender, clock: Clock) -> dict[str, RegisteredPlatform]:
     """The platforms that the settings name, each with its registration."""
     return {name: registered_platform(settings, name, sender, clock) for name in settings.platforms}
@@ -121,6 +128,7 @@ async def store_beside(settings: Settings) -> AsyncIterator[Store]:
     try:
         check_schema(engine.database)
         check_keys(engine.database, ring)
+        check_not_retired(engine.database, ring)
         yield Store(engine, Vault(ring), new_id)
     finally:
         engine.close()
@@ -153,8 +161,9 @@ class App:
         try:
             check_schema(self.engine.database)
             check_keys(self.engine.database, ring)
-            register_active_key(self.engine.database, ring)
+            check_not_retired(self.engine.database, ring)
             await self._build(Vault(ring))
+            await self.keys.join()
             await self.pauses.follow()
             await self.blocks.follow()
             await self.refresher.can_store()
@@ -192,6 +201,10 @@ class App:
         for platform in self.platforms.values():
             await platform.close()
         await self.sender.close()
+        try:
+            await self.keys.leave()
+        except (StoreUnavailable, OSError) as error:
+            log.warning("what this process said of its keys stays in the database", extra={"why": str(error)})
         self.engine.close()
         log.info("stopped")
 
@@ -204,6 +217,7 @@ class App:
         min_interval = settings.refresh.min_interval
         owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self.journal = FileJournal(settings.journal_folder, vault, new_id)
+        self.keys = KeyWatch(settings.keys.file, self.engine, vault, self.journal, key_user(settings))
         self.exchanger = Exchanger(
             self.store, self.platforms, self.gates, self.metrics, new_id, min_interval=min_interval
         )
@@ -307,6 +321,8 @@ class App:
             every(2, f"identify {name}", partial(self.identities.work_off, name))
         every(1, "pauses", self.pauses.follow)
         every(1, "blocks", self.blocks.follow)
+
+        every(2, "keys", self.keys.follow)
         every(CENSUS_SECONDS, "census", self._census)
         every(5, "sweep", partial(self.store.sweep_requests, limit=SWEEP_LIMIT))
         every(1, "probe", self.grpc.probe)

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from server import config, operate, operate_callers
 from server.accounts.callers import Permission
-from server.accounts.errors import StoreUnavailable
-from server.storage.engine import DatabaseUnusable
-from server.storage.keyring import KeyRing, KeyRingError
-from server.storage.migrate import SchemaMismatch, migrate
-
-EXPECTED = (config.ConfigError, KeyRingError, SchemaMismatch, DatabaseUnusable, StoreUnavailable, OSError)
-
-
-@contextmanager
-def told_plainly() -> Iterator[None]:
-    """What an operator can put right is told in a line each, without a traceback."""
-    try:
-        yield
-    except config.ConfigError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        sys.exit(2)
-    except EXPECTED as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+from server.key_commands import keys_group
+from server.plainly import load, told_plainly
+from server.storage.keyring import KeyRing
+from server.storage.migrate import migrate
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,22 +84,7 @@ def config_check(config_file: Path) -> None:
         click.echo(config.to_text(load(config_file)))
 
 
-@main.group("keys")
-def keys_group() -> None:
-    """Manage the key file."""
-
-
-@keys_group.command("new")
-@click.pass_obj
-def keys_new(config_file: Path) -> None:
-    """Write a new key file where the settings name one; an existing file is never overwritten."""
-    with told_plainly():
-        settings = load(config_file)
-        path = settings.database.path
-        if path is not None and path.exists() and not settings.keys.file.exists():
-            raise KeyRingError(f"{path} exists: a new key would not open what it holds. Restore its key file instead")
-        key_id = KeyRing.create(settings.keys.file)
-    click.echo(f"wrote {settings.keys.file} with the active key {key_id}; keep it apart from backups of the database")
+main.add_command(keys_group)
 
 
 @main.group("platforms")
@@ -238,9 +204,3 @@ def grants_unread(config_file: Path, read_again: bool) -> None:
     with told_plainly():
         for line in asyncio.run(operate.unread(load(config_file), read_again=read_again)):
             click.echo(line)
-
-
-def load(config_file: Path) -> config.Settings:
-    from server.app import load_settings  # noqa: PLC0415
-
-    return load_settings(config_file)

@@ -25,6 +25,9 @@ ROOMS = (
     "cli",
     "operate",
     "operate_callers",
+    "plainly",
+    "key_commands",
+    "key_life",
 )
 MAY_USE = {
     "accounts": set(),
@@ -39,6 +42,9 @@ MAY_USE = {
     "cli": set(ROOMS),
     "operate": set(ROOMS),
     "operate_callers": set(ROOMS),
+    "plainly": set(ROOMS),
+    "key_commands": set(ROOMS),
+    "key_life": set(ROOMS),
     "__main__": set(ROOMS),
 }
 ONLY_IN = {

@@ -11,18 +11,21 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from server.accounts.grants import Refreshed
 from server.storage.keyring import sync_folder
 from server.storage.token_sets import pack, unpack
 from server.storage.transaction import optional_instant, optional_micros
-from server.storage.vault import SealBroken, Vault
+from server.storage.vault import SealBroken, Vault, key_id_of
 
 log = logging.getLogger(__name__)
 
 UNFINISHED = ".part"
+REWRAPPED = ".rewrapped"
+"""The same entry under another key, not yet in its place."""
 RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 1024
 """Room for more entries than refreshes can be in flight (a block of 4 KiB each), given up when the disk is full."""
@@ -41,6 +44,7 @@ class FileJournal:
         self._vault = vault
         self._new_id = new_id
         self._told: set[str] = set()
+        self._changing = threading.Lock()
         self._finish_whole_entries()
         self._waiting = set(self._names())
         self._reserved = False
@@ -76,6 +80,19 @@ class FileJournal:
         await asyncio.to_thread(self._erase, name)
         self._waiting.discard(name)
 
+    def key_ids(self) -> set[str]:
+        """The keys that what is waiting is wrapped with. Raises OSError."""
+        return set(key_ids_in(self._folder))
+
+    def rewrap(self) -> None:
+        """Wraps what is waiting with the active key; no entry is opened. Raises OSError."""
+        for name in self._names():
+            # An entry that is erased meanwhile must not come back: it would be taken for a newer token set.
+            with self._changing, contextlib.suppress(SealBroken, FileNotFoundError):
+                sealed = (self._folder / name).read_bytes()
+                if key_id_of(sealed) != self._vault.ring.active.id:
+                    self._put(name, self._vault.rewrap(sealed, context(name)), REWRAPPED)
+
     def _names(self) -> list[str]:
         """Names are UUIDv7s, so their order is that of their times."""
         return sorted(path.name for path in self._folder.iterdir() if path.is_file() and "." not in path.name)
@@ -94,6 +111,8 @@ class FileJournal:
         (self._folder / RESERVE).unlink(missing_ok=True)
 
     def _finish_whole_entries(self) -> None:
+        for copy in self._folder.glob("*" + REWRAPPED):
+            copy.unlink()
         for unfinished in self._folder.glob("*" + UNFINISHED):
             with contextlib.suppress(SealBroken):
                 self._vault.open(unfinished.read_bytes(), context(unfinished.stem))
@@ -101,22 +120,24 @@ class FileJournal:
         sync_folder(self._folder)
 
     def _write(self, name: str, refreshed: Refreshed) -> None:
-        sealed = self._vault.seal(pack_refreshed(refreshed), context(name))
-        finished = self._folder / name
-        unfinished = finished.with_suffix(UNFINISHED)
         try:
-            file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(file, "wb") as writer:
-                writer.write(sealed)
-                writer.flush()
-                os.fsync(writer.fileno())
-            unfinished.rename(finished)
-            sync_folder(self._folder)
+            self._put(name, self._vault.seal(pack_refreshed(refreshed), context(name)), UNFINISHED)
         except OSError:
             # It will be tried again under another name; a full disk must not fill with what was left.
-            unfinished.unlink(missing_ok=True)
-            finished.unlink(missing_ok=True)
+            (self._folder / name).with_suffix(UNFINISHED).unlink(missing_ok=True)
+            (self._folder / name).unlink(missing_ok=True)
             raise
+
+    def _put(self, name: str, sealed: bytes, suffix: str) -> None:
+        finished = self._folder / name
+        unfinished = finished.with_suffix(suffix)
+        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(file, "wb") as writer:
+            writer.write(sealed)
+            writer.flush()
+            os.fsync(writer.fileno())
+        unfinished.rename(finished)
+        sync_folder(self._folder)
 
     def _read_all(self) -> list[tuple[str, Refreshed]]:
         found = []
@@ -136,8 +157,18 @@ class FileJournal:
             log.critical("a journal entry does not open", extra={"entry": name})
 
     def _erase(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
-        sync_folder(self._folder)
+        with self._changing:
+            (self._folder / name).unlink(missing_ok=True)
+            sync_folder(self._folder)
+
+
+def key_ids_in(folder: Path) -> Iterator[str]:
+    """The key of each entry in a journal's folder, of those that a crash left unfinished too. Raises OSError."""
+    for path in folder.iterdir() if folder.exists() else ():
+        # A dot begins the name of the reserve alone; an entry that goes away meanwhile uses no key.
+        if not path.name.startswith("."):
+            with contextlib.suppress(SealBroken, FileNotFoundError):
+                yield key_id_of(path.read_bytes())
 
 
 def context(name: str) -> tuple[str | int, ...]:

@@ -1,4 +1,8 @@
-"""The key ring: the key-encryption keys, from a key file or mounted secret."""
+"""The key ring: the key-encryption keys and their states, from a key file or mounted secret.
+
+A key is decrypt-only until every process knows it, then active, decrypt-only again when the next one is active, and
+retired when nothing is wrapped with it any more: then only its id is left, so that it is never given again.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ import re
 import secrets
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 KEY_BYTES = 32
-ACTIVE, DECRYPT_ONLY = "active", "decrypt_only"
+ACTIVE, DECRYPT_ONLY, RETIRED = "active", "decrypt_only", "retired"
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
 """Short, since it stands in each sealed value; and never the base64 of a key, which has 44 characters."""
 
@@ -36,15 +40,28 @@ class Key:
     material: bytes
 
 
-class KeyRing:
-    """The keys by id; new values are sealed with the active one, the others only open."""
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What may be told about a key, a retired one included."""
 
-    def __init__(self, keys: Mapping[str, Key], active: str) -> None:
+    id: str
+    state: str
+    create_time: str
+
+
+class KeyRing:
+    """The keys by id; new values are sealed with the active one, the others only open. Retired ones are not held."""
+
+    def __init__(self, keys: Mapping[str, Key], active: str, facts: Iterable[KeyFacts] = ()) -> None:
         self._keys = dict(keys)
         self.active = self._keys[active]
+        self.facts = tuple(facts)
 
     def __contains__(self, key_id: str) -> bool:
         return key_id in self._keys
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
 
     def key(self, key_id: str) -> Key:
         """Raises KeyError."""
@@ -60,17 +77,18 @@ class KeyRing:
         text = read_private(path)
         try:
             entries = json.loads(text)["keys"]
-            keys = [to_key(path, entry) for entry in entries]
-            active = [entry["id"] for entry in entries if entry["state"] == ACTIVE]
+            facts = [to_facts(path, entry) for entry in entries]
+            keys = [to_key(path, entry) for entry in entries if entry["state"] != RETIRED]
+            active = [each.id for each in facts if each.state == ACTIVE]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise KeyRingError(f"{path} is not a key file: {type(error).__name__}") from None
-        for key_id, times in Counter(key.id for key in keys).items():
+        for key_id, times in Counter(each.id for each in facts).items():
             if times > 1:
                 raise KeyRingError(f"{path} holds the key id {key_id!r} twice")
         if len(active) != 1:
             named = f": {', '.join(active)}" if active else ""
             raise KeyRingError(f"{path} must hold exactly one active key; it holds {len(active)}{named}")
-        return cls({key.id: key for key in keys}, active[0])
+        return cls({key.id: key for key in keys}, active[0], facts)
 
     @classmethod
     def create(cls, path: Path) -> str:
@@ -78,14 +96,7 @@ class KeyRing:
 
         It returns when file and name are safe on disk; what cannot be written whole is not left behind.
         """
-        now = datetime.now(UTC)
-        key_id = f"k-{now:%Y%m%d}-{secrets.token_hex(4)}"
-        entry = {
-            "id": key_id,
-            "state": ACTIVE,
-            "key": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
-            "create_time": now.isoformat(timespec="seconds"),
-        }
+        entry = new_entry(ACTIVE)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -100,7 +111,18 @@ class KeyRing:
         except OSError:
             path.unlink()
             raise
-        return key_id
+        return entry["id"]
+
+
+def new_entry(state: str) -> dict[str, str]:
+    """A new key, as it stands in a key file."""
+    now = datetime.now(UTC)
+    return {
+        "id": f"k-{now:%Y%m%d}-{secrets.token_hex(4)}",
+        "state": state,
+        "key": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
+        "create_time": now.isoformat(timespec="seconds"),
+    }
 
 
 def sync_folder(folder: Path) -> None:
@@ -133,10 +155,19 @@ def check_private(path: Path, found: os.stat_result) -> None:
         raise KeyRingError(f"{path} belongs to another user")
 
 
-def to_key(path: Path, entry: Any) -> Key:
+def to_facts(path: Path, entry: Any) -> KeyFacts:
     key_id, state = entry["id"], entry["state"]
     if not isinstance(key_id, str) or not KEY_ID.fullmatch(key_id):
         raise KeyRingError(f"{path}: a key id must be 1 to 40 characters of A-Z a-z 0-9 . _ -")
+    if state not in (ACTIVE, DECRYPT_ONLY, RETIRED):
+        raise KeyRingError(
+            f"{path}: key {key_id!r} has an unknown state; it is {ACTIVE!r}, {DECRYPT_ONLY!r} or {RETIRED!r}"
+        )
+    return KeyFacts(key_id, state, str(entry.get("create_time", "")))
+
+
+def to_key(path: Path, entry: Any) -> Key:
+    key_id = entry["id"]
     try:
         material = base64.b64decode(entry["key"], validate=True)
     except (binascii.Error, ValueError):
@@ -145,6 +176,4 @@ def to_key(path: Path, entry: Any) -> Key:
         raise KeyRingError(f"{path}: key {key_id!r} has {len(material)} bytes, not {KEY_BYTES}")
     if len(set(material)) == 1:
         raise KeyRingError(f"{path}: key {key_id!r} is one byte repeated")
-    if state not in (ACTIVE, DECRYPT_ONLY):
-        raise KeyRingError(f"{path}: key {key_id!r} has an unknown state; it is {ACTIVE!r} or {DECRYPT_ONLY!r}")
     return Key(key_id, material)

@@ -10,7 +10,7 @@ from peewee import Database
 from playhouse.migrations import Runner
 
 from server.storage.keyring import KeyRing, KeyRingError
-from server.storage.schema import KeyCheckRow
+from server.storage.schema import KeyCheckRow, KeyLifeRow
 from server.storage.vault import Vault
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -53,6 +53,11 @@ def refuse_unknown(status: list[Any]) -> None:
         raise SchemaMismatch(f"the database was migrated by a newer version ({', '.join(unknown)}); serve it with that")
 
 
+def holds_values(database: Database) -> bool:
+    """Whether anything was ever sealed in it."""
+    return database.table_exists("key_checks") and KeyCheckRow.select().first(database) is not None
+
+
 def check_keys(database: Database, ring: KeyRing) -> None:
     """Raises KeyRingError if the database was written with a key that the ring lacks, or has under another value."""
     for row in KeyCheckRow.select().execute(database):
@@ -62,8 +67,10 @@ def check_keys(database: Database, ring: KeyRing) -> None:
             raise KeyRingError(f"key {row.key_id!r} of the key ring is not the one that the database was written with")
 
 
-def register_active_key(database: Database, ring: KeyRing) -> None:
-    """Notes the check value of the key that new values are sealed with."""
-    active = ring.active.id
-    if KeyCheckRow.select().where(KeyCheckRow.key_id == active).first(database) is None:
-        KeyCheckRow.insert(key_id=active, value=ring.check_value(active)).execute(database)
+def register_active_key(database: Database, ring: KeyRing, key_id: str = "") -> None:
+    """Notes the check value of the key that new values are sealed with; from now on every ring must hold it."""
+    key_id = key_id or ring.active.id
+    if KeyCheckRow.select().where(KeyCheckRow.key_id == key_id).first(database) is None:
+        KeyCheckRow.insert(key_id=key_id, value=ring.check_value(key_id)).execute(database)
+    if KeyLifeRow.select().where(KeyLifeRow.key_id == key_id).first(database) is None:
+        KeyLifeRow.insert(key_id=key_id).execute(database)

@@ -162,6 +162,29 @@ class KeyCheckRow(Base):
         table_name = "key_checks"
 
 
+class KeyLifeRow(Base):
+    """How much a key-encryption key has wrapped, and when it was retired."""
+
+    key_id = CharField(primary_key=True)
+    wraps = BigIntegerField(default=0)
+    retire_time = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "key_lives"
+
+
+class KeyUserRow(Base):
+    """What a process says: the keys that it can open with (null: it has stopped), and those it may still seal with."""
+
+    process = CharField(primary_key=True)
+    knows = TextField(null=True)
+    uses = TextField()
+    time = BigIntegerField()
+
+    class Meta:
+        table_name = "key_users"
+
+
 class PauseRow(Base):
     """What an operator last said about a platform; an empty reason lets it go on."""
 

@@ -10,6 +10,8 @@ Layout: version (1) | length of key id (1) | key id | wrap nonce (12) | wrapped 
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -33,11 +35,34 @@ class SealBroken(Exception):
 
 
 class Vault:
-    """Seals and opens with the keys of a ring."""
+    """Seals and opens with the keys of a ring, from whichever thread."""
 
     def __init__(self, ring: KeyRing) -> None:
-        self._ring = ring
-        self._ciphers: dict[str, AESGCM] = {}
+        self.broken = 0
+        """How often a value did not open where it should have."""
+        self._wraps: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self.use(ring)
+
+    @property
+    def ring(self) -> KeyRing:
+        return self._held[0]
+
+    def use(self, ring: KeyRing) -> None:
+        """From now on the keys of another ring; what is under way ends with those it began with."""
+        ciphers = {key_id: AESGCM(ring.key(key_id).material) for key_id in ring}
+        self._held = (ring, ciphers)
+
+    def take_wraps(self) -> Counter[str]:
+        """How many data keys each key has wrapped since this was last asked."""
+        with self._counting:
+            taken, self._wraps = self._wraps, Counter()
+        return taken
+
+    def give_back_wraps(self, wraps: Counter[str]) -> None:
+        """They could not be noted."""
+        with self._counting:
+            self._wraps += wraps
 
     def seal(self, plaintext: bytes, context: Context) -> bytes:
         """`plaintext` sealed under a new data key, for `context` alone."""
@@ -48,12 +73,13 @@ class Vault:
 
     def open(self, sealed: bytes, context: Context) -> bytes:
         """Raises SealBroken."""
-        key_id, wrapped, inner = split(sealed)
-        bound = associated(context)
-        data_key = self._unwrap(key_id, wrapped, bound)
         try:
+            key_id, wrapped, inner = split(sealed)
+            bound = associated(context)
+            data_key = self._unwrap(key_id, wrapped, bound)
             return AESGCM(data_key).decrypt(inner[:NONCE], inner[NONCE:], bound)
-        except InvalidTag:
+        except (SealBroken, InvalidTag):
+            self.broken += 1
             raise SealBroken from None
 
     def rewrap(self, sealed: bytes, context: Context) -> bytes:
@@ -63,24 +89,27 @@ class Vault:
         return self._wrap(self._unwrap(key_id, wrapped, bound), bound) + inner
 
     def _wrap(self, data_key: bytes, bound: bytes) -> bytes:
-        key_id = self._ring.active.id.encode()
-        head = bytes((VERSION, len(key_id))) + key_id
-        nonce = os.urandom(NONCE)
-        return head + nonce + self._cipher(self._ring.active.id).encrypt(nonce, data_key, bound + head)
+        ring, ciphers = self._held
+        key_id = ring.active.id
+        head, nonce = head_of(key_id), os.urandom(NONCE)
+        with self._counting:
+            self._wraps[key_id] += 1
+        return head + nonce + ciphers[key_id].encrypt(nonce, data_key, bound + head)
 
     def _unwrap(self, key_id: str, wrapped: bytes, bound: bytes) -> bytes:
-        if key_id not in self._ring:
+        cipher = self._held[1].get(key_id)
+        if cipher is None:
             raise SealBroken
-        head = bytes((VERSION, len(key_id.encode()))) + key_id.encode()
         try:
-            return self._cipher(key_id).decrypt(wrapped[:NONCE], wrapped[NONCE:], bound + head)
+            return cipher.decrypt(wrapped[:NONCE], wrapped[NONCE:], bound + head_of(key_id))
         except InvalidTag:
             raise SealBroken from None
 
-    def _cipher(self, key_id: str) -> AESGCM:
-        if key_id not in self._ciphers:
-            self._ciphers[key_id] = AESGCM(self._ring.key(key_id).material)
-        return self._ciphers[key_id]
+
+def head_of(key_id: str) -> bytes:
+    """What a value begins with that is wrapped with this key, and no other."""
+    encoded = key_id.encode()
+    return bytes((VERSION, len(encoded))) + encoded
 
 
 def key_id_of(sealed: bytes) -> str:

@@ -1,0 +1,168 @@
+"""What the `keys` commands do. The order of each is such that it can be killed anywhere and run again.
+
+Nobody seals with a key before every process knows it: it is added as decrypt-only, entered in the database once every
+process has said that it knows it, and only then made active in the file. Nobody loses a value to a retired key: first
+no process uses it, then nobody may begin to, then nothing is wrapped with it, and only then it is erased.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from server.config import Settings
+from server.operate import columns, shown
+from server.storage import key_file, key_use
+from server.storage.engine import DatabaseInUse, Engine, hold
+from server.storage.journal import key_ids_in
+from server.storage.key_watch import fits
+from server.storage.keyring import KeyRing, KeyRingError
+from server.storage.migrate import check_keys, check_schema, holds_values
+from server.storage.rewrap import Rewrapper
+from server.storage.sealed import count_by_key
+from server.storage.transaction import instant, micros
+from server.storage.vault import Vault
+
+JOURNAL = "journal here"
+
+
+def refuse_over_data(settings: Settings) -> None:
+    """Raises KeyRingError where a database holds what a new key would not open, DatabaseUnusable if none answers."""
+    from server.app import open_engine  # noqa: PLC0415 (imports the whole server)
+
+    path = settings.database.path
+    if path is not None:
+        if path.exists():
+            raise KeyRingError(f"{path} exists: a new key would not open what it holds. Restore its key file instead")
+        return
+    engine = open_engine(settings)
+    try:
+        if holds_values(engine.database):
+            raise KeyRingError("the database holds values that a new key would not open. Restore its key file instead")
+    finally:
+        engine.close()
+
+
+def rotate(settings: Settings) -> str:
+    """Adds a key that only opens; its id."""
+    return key_file.add(settings.keys.file)
+
+
+async def activate(settings: Settings, key_id: str) -> None:
+    """Raises KeyRingError unless every process knows the key."""
+    async with database_beside(settings) as (engine, ring):
+        if key_id not in ring:
+            raise KeyRingError(f"{settings.keys.file} holds no key {key_id!r} that opens")
+        await forget_the_dead(settings, engine)
+        await engine.write(lambda database: key_use.enter(database, ring, key_id))
+    key_file.activate(settings.keys.file, key_id)
+
+
+@asynccontextmanager
+async def rewrapping(settings: Settings, rate: float) -> AsyncIterator[tuple[Rewrapper, int]]:
+    """What works off the database, and how many values it will find."""
+    async with database_beside(settings) as (engine, ring):
+        await engine.read(lambda database: fits(database, ring))
+        counts = await engine.read(count_by_key)
+        total = sum(n for column in counts.values() for key_id, n in column.items() if key_id != ring.active.id)
+        yield Rewrapper(engine, Vault(ring), rate=rate), total
+
+
+async def retire(settings: Settings, key_id: str) -> None:
+    """Raises KeyRingError while the key is active, may still be used by a process, or wraps anything."""
+    async with database_beside(settings) as (engine, ring):
+        if key_id not in {each.id for each in ring.facts}:
+            raise KeyRingError(f"{settings.keys.file} holds no key {key_id!r}")
+        if key_id == ring.active.id:
+            raise KeyRingError(f"key {key_id!r} is the active one")
+        await forget_the_dead(settings, engine)
+        now = micros(engine.clock())
+        await engine.write(lambda database: key_use.start_retiring(database, key_id, now))
+        still = await references(settings, engine, key_id)
+        if still:
+            await engine.write(lambda database: key_use.take_back_retiring(database, key_id))
+            told = ", ".join(f"{number} in {name}" for name, number in still.items())
+            raise KeyRingError(f"key {key_id!r} still wraps {told}; run: keys rewrap (a server empties its journal)")
+        await engine.write(lambda database: key_use.finish_retiring(database, key_id))
+    key_file.retire(settings.keys.file, key_id)
+
+
+async def forget(settings: Settings, process: str) -> None:
+    """Raises KeyRingError if there is no such process."""
+    async with database_beside(settings) as (engine, _):
+        if not await engine.write(lambda database: key_use.forget(database, process)):
+            raise KeyRingError(f"no process {process!r}; see keys status")
+
+
+async def status(settings: Settings) -> list[str]:
+    async with database_beside(settings) as (engine, ring):
+        counts = await all_counts(settings, engine)
+        users = await engine.read(key_use.users)
+        wraps = await engine.read(lambda database: key_use.wraps_of(database, [each.id for each in ring.facts]))
+    names = [name for name, counted in counts.items() if counted]
+    rows = [("KEY", "STATE", "MADE", "HAS WRAPPED", *names)]
+    for each in ring.facts:
+        worn = f"{wraps.get(each.id, 0)} ({wraps.get(each.id, 0) / key_use.WEAR_LIMIT:.0%} worn)"
+        made = each.create_time[:10]
+        rows.append((each.id, each.state, made, worn, *(str(counts[name][each.id]) for name in names)))
+    rows += [
+        (key_id, "not in the key file", "", "", *(str(counts[n][key_id]) for n in names))
+        for key_id in strays(ring, counts)
+    ]
+    lines = list(columns(rows))
+    if users:
+        said = [("PROCESS", "SINCE", "KNOWS", "MAY STILL SEAL WITH, OR HAS IN ITS JOURNAL")]
+        said += [
+            (u.process, shown(instant(u.time)), "(stopped)" if u.knows is None else u.knows, u.uses) for u in users
+        ]
+        lines += ["", *columns(said)]
+    return lines
+
+
+def strays(ring: KeyRing, counts: dict[str, Counter[str]]) -> list[str]:
+    """Keys that something is wrapped with and that the ring has no word of."""
+    known = {each.id for each in ring.facts}
+    return sorted({key_id for counted in counts.values() for key_id in counted} - known)
+
+
+async def references(settings: Settings, engine: Engine, key_id: str) -> dict[str, int]:
+    counts = await all_counts(settings, engine)
+    return {name: counted[key_id] for name, counted in counts.items() if counted[key_id]}
+
+
+async def all_counts(settings: Settings, engine: Engine) -> dict[str, Counter[str]]:
+    """How many values each key wraps, by column; the journal on this machine included."""
+    counts = await engine.read(count_by_key)
+    return {**counts, JOURNAL: Counter(key_ids_in(settings.journal_folder))}
+
+
+@asynccontextmanager
+async def database_beside(settings: Settings) -> AsyncIterator[tuple[Engine, KeyRing]]:
+    """The database, beside a running server or without one. Raises KeyRingError, SchemaMismatch, DatabaseUnusable."""
+    from server.app import open_engine  # noqa: PLC0415 (imports the whole server)
+
+    ring = KeyRing.load(settings.keys.file)
+    engine = open_engine(settings, alone=False)
+    try:
+        check_schema(engine.database)
+        check_keys(engine.database, ring)
+        yield engine, ring
+    finally:
+        engine.close()
+
+
+async def forget_the_dead(settings: Settings, engine: Engine) -> None:
+    """Who can hold a SQLite file knows that no server does: what one that was killed has said is void."""
+    path = settings.database.path
+    if path is None:
+        return
+    try:
+        lock = hold(path)
+    except DatabaseInUse:
+        return
+    try:
+        await engine.write(key_use.forget_all)
+    finally:
+        os.close(lock)

@@ -1,0 +1,39 @@
+"""What all commands share: the settings are read, and what an operator can put right is told in a line each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from server import config
+from server.accounts.errors import StoreUnavailable
+from server.storage.engine import DatabaseUnusable
+from server.storage.keyring import KeyRingError
+from server.storage.migrate import SchemaMismatch
+
+EXPECTED = (config.ConfigError, KeyRingError, SchemaMismatch, DatabaseUnusable, StoreUnavailable, OSError)
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """What an operator can put right is told in a line each, without a traceback."""
+    try:
+        yield
+    except config.ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(2)
+    except EXPECTED as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def load(config_file: Path) -> config.Settings:
+    """Raises ConfigError."""
+    from server.app import load_settings  # noqa: PLC0415 (imports the whole server)
+
+    return load_settings(config_file)
