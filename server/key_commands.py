@@ -83,6 +83,8 @@ async def rewrap(config_file: Path, rate: float) -> list[str]:
         with click.progressbar(length=total, label="rewrapping", show_pos=True) as bar:
             report = await rewrapper.run(bar.update)
     lines = [f"{report.rewrapped} values rewrapped"]
+    if not report.complete:
+        lines.append("some values were always in others' hands; run it again")
     if report.broken:
         lines.append(f"{report.broken} values do not open and keep their key; the log names them")
     return lines

@@ -43,6 +43,8 @@ class Report:
     rewrapped: int = 0
     overtaken: int = 0
     """Somebody else wrote or held the row; seen to in the next pass."""
+    complete: bool = False
+    """A whole pass found nothing to do."""
     broken: int = 0
     """Values that do not open here, in the last pass; they stay as they are."""
 
@@ -71,12 +73,15 @@ class Rewrapper:
         """Returns when a whole pass found nothing more to do. Raises StoreUnavailable, and KeyRingError when the key it
         wraps with was retired meanwhile."""
         for _ in range(PASSES):
-            before = self.report.rewrapped + self.report.overtaken
+            before = self.report.rewrapped, self.report.overtaken
             self.report.broken = 0
             for column in SEALED:
                 await self._work_through(column, progress)
-            if self.report.rewrapped + self.report.overtaken == before:
+            if (self.report.rewrapped, self.report.overtaken) == before:
+                self.report.complete = True
                 break
+            if self.report.rewrapped == before[0]:
+                await self._sleep(1.0)  # all that is left is in others' hands
         return self.report
 
     async def _work_through(self, column: SealedColumn, progress: Callable[[int], None]) -> None:
