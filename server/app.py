@@ -19,6 +19,7 @@ from pathlib import Path
 import uuid_utils
 
 from server import config
+from server.accounts.audit import Linker
 from server.accounts.blocks import Blocks
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
@@ -240,6 +241,7 @@ class App:
         self.fresh = FreshTokens(self.store, self.reader, self.refresher, self.gates)
         self.explainer = Explainer(self.store, self.reader, self.gates)
         self.pauses = PauseWatch(self.store, self.gates, self.refresher)
+        self.linker = Linker(self.store, owner)
         self.metrics.watch(self.gates, self.journal)
 
     def _rate(self, name: str) -> float:
@@ -323,6 +325,7 @@ class App:
         every(1, "blocks", self.blocks.follow)
 
         every(2, "keys", self.keys.follow)
+        every(1, "audit", self.linker.work_off)
         every(CENSUS_SECONDS, "census", self._census)
         every(5, "sweep", partial(self.store.sweep_requests, limit=SWEEP_LIMIT))
         every(1, "probe", self.grpc.probe)

@@ -204,3 +204,23 @@ def grants_unread(config_file: Path, read_again: bool) -> None:
     with told_plainly():
         for line in asyncio.run(operate.unread(load(config_file), read_again=read_again)):
             click.echo(line)
+
+
+@main.group("audit")
+def audit_group() -> None:
+    """Look after the audit."""
+
+
+@audit_group.command("verify")
+@click.option("--head", metavar="POSITION:LINK", help="A head that an earlier run printed; it must still be there.")
+@click.pass_obj
+def audit_verify(config_file: Path, head: str | None) -> None:
+    """Walk the hash chain of all events: name the first broken link, and show what is not linked yet.
+
+    It exits with 1 if the chain is broken. It works beside a running server.
+    """
+    with told_plainly():
+        lines, whole = asyncio.run(operate.verify_audit(load(config_file), head))
+    for line in lines:
+        click.echo(line)
+    sys.exit(0 if whole else 1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
+from server.accounts.chain import Place
 from server.accounts.grants import Commit
 from server.accounts.unread import Reading, UnreadReader
 from server.config import ConfigError, Settings
 
+TAIL_SHOWN = 20
 OUTCOMES = {
     Commit.STORED: "stored; it is refreshed at once",
     Commit.LOST: "too late: the grant has newer tokens or is dead; nothing of it is left live",
@@ -67,6 +70,33 @@ def operator() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str], bool]:
+    """What a walk over the audit's hash chain found, and whether the chain is whole. Raises ConfigError."""
+    from server.app import store_beside  # noqa: PLC0415
+
+    noted = None if head is None else to_place(head)
+    async with store_beside(settings) as store:
+        report = await store.verify_chain(noted)
+    if report.broken is None:
+        linked = report.head.position - report.start.position
+        lines = [f"the chain is whole: {linked} events are linked; the personal part of {report.redacted} is erased"]
+    else:
+        event = f" (event {report.broken.event_id})" if report.broken.event_id else ""
+        lines = [f"BROKEN at position {report.broken.position}{event}: {report.broken.problem}"]
+    lines += [f"head: {report.head.position}:{report.head.link}", f"not linked yet: {len(report.tail)}"]
+    for each in report.tail[:TAIL_SHOWN]:
+        time = shown(datetime.fromtimestamp(each.time / 1_000_000, UTC))
+        lines.append(f"  {time}  {each.id}  {each.kind}  {each.account_id or ''}".rstrip())
+    return lines, report.broken is None
+
+
+def to_place(head: str) -> Place:
+    position, _, link = head.partition(":")
+    if not position.isdigit() or not re.fullmatch("[0-9a-f]{64}", link):
+        raise ConfigError(["--head: POSITION:LINK, as `audit verify` prints it"])
+    return Place(int(position), link)
 
 
 def told(reading: Reading, done: dict[str, Commit]) -> str:

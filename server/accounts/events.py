@@ -1,4 +1,4 @@
-"""The facts that are recorded about accounts."""
+"""The facts that are recorded about accounts, and which of them are personal data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,20 @@ class EventKind(StrEnum):
     RECONNECTED = "reconnected"
     IDENTITY_CHANGED = "identity_changed"
     SCOPES_CHANGED = "scopes_changed"
+    REFRESH_REQUESTED = "refresh_requested"
+    """A caller asked for a refresh, which is about to be sent."""
     REFRESH_FAILED = "refresh_failed"
     EXPIRED = "expired"
     REVOKED = "revoked"
     PLATFORM_REVOCATION_CONFIRMED = "platform_revocation_confirmed"
+    PLATFORM_PAUSED = "platform_paused"
+    PLATFORM_RESUMED = "platform_resumed"
+    ERASURE_REQUESTED = "erasure_requested"
+    ACCOUNT_ERASED = "account_erased"
+    PERSONAL_DATA_ERASED = "personal_data_erased"
+    """The personal part of earlier events is erased; its fact `events` names them."""
+    AUDIT_PRUNED = "audit_pruned"
+    """The oldest events are erased; its facts `position` and `link` say where the chain begins since then."""
 
     @property
     def changes_account(self) -> bool:
@@ -38,13 +48,34 @@ ACCOUNT_CHANGES: Final = frozenset(
         EventKind.EXPIRED,
         EventKind.REVOKED,
         EventKind.PLATFORM_REVOCATION_CONFIRMED,
+        EventKind.ACCOUNT_ERASED,
     }
 )
+
+KEPT_FACTS: Final = frozenset(
+    {
+        "attempt",
+        "connect_id",
+        "due_time",
+        "events",
+        "link",
+        "missing_scopes",
+        "platform_revocation",
+        "position",
+        "reason",
+        "scopes",
+        "state",
+    }
+)
+"""The facts that stay when personal data is erased. Whatever is not named here counts as personal."""
+
+DONE: Final = "done"
+"""The result of what succeeded; what did not has a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One committed fact about an account."""
+    """One committed fact: who did what to which account, and with what result."""
 
     number: int | None
     """Its place among all changes of accounts; None for facts that change none."""
@@ -53,3 +84,38 @@ class Event:
     caller: str
     """Who caused it; empty for the service itself."""
     facts: Mapping[str, Any]
+    id: str = ""
+    account_id: str | None = None
+    profile_id: str = ""
+    """Empty where it concerns none, and once it is erased."""
+    platform: str = ""
+    peer: str = ""
+    """The address that the call came from; empty for the service itself."""
+    request_id: str = ""
+    result: str = DONE
+    position: int | None = None
+    """Its place in the hash chain; None until it is linked, a second or so after it was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events a list shows. None means all."""
+
+    account_id: str | None = None
+    profile_id: str | None = None
+    caller: str | None = None
+    kind: str | None = None
+    start_time: datetime | None = None
+    """The first instant that is shown."""
+    end_time: datetime | None = None
+    """The first instant that is not shown any more."""
+    profile_prefixes: tuple[str, ...] = ("",)
+    platforms: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, the newest first, and whether more follow."""
+
+    events: tuple[Event, ...]
+    more: bool

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from server.accounts.events import Event
+from server.accounts.chain import ChainReport, Place
+from server.accounts.events import Event, EventFilter, EventPage
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
 from server.accounts.grants import (
     ClaimedGrant,
@@ -259,3 +260,17 @@ class Store(Protocol):
 
     async def set_block(self, caller: str, *, reason: str, operator: str) -> None:
         """Blocks a caller for all processes; an empty reason lets it in again."""
+
+    # --- the audit
+
+    async def list_events(self, which: EventFilter, *, after: str, size: int) -> EventPage:
+        """At most `size` events, the newest first; `after` is the `audit.cursor` of the last one seen, or empty."""
+
+    async def link_events(self, *, owner: str, lease: timedelta, limit: int) -> int:
+        """Links up to `limit` committed events into the hash chain, oldest first; how many.
+
+        0 also while another owner holds the lease. An event is linked once, also one that was committed late.
+        """
+
+    async def verify_chain(self, noted: Place | None = None) -> ChainReport:
+        """Walks the whole chain in one snapshot; `noted` is a link that was noted elsewhere and must still be there."""

@@ -11,12 +11,14 @@ from typing import Any, Final, NoReturn, TypeAlias
 from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
+from server.accounts.audit import ORIGIN
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.errors import CallerNotPermitted, InvalidField
 from server.accounts.limits import CallerLimits
 from server.rpc.credentials import Context, Credentials
 from server.rpc.errors import status_of
+from server.rpc.origin import CallOrigin
 
 
 class Access(Enum):
@@ -129,6 +131,7 @@ def guarded(
     async def call(raw: bytes, context: Context) -> bytes:
         try:
             caller, limits = policy.admit(context, line)
+            ORIGIN.set(CallOrigin(context))
             request = parse(raw)
             count(request, line, limits)
             response = await behave(request, caller)
@@ -149,6 +152,7 @@ def guarded_stream(
     async def call(raw: bytes | AsyncIterable[bytes], context: Context) -> AsyncIterator[bytes]:
         try:
             caller, _ = policy.admit(context, line)
+            ORIGIN.set(CallOrigin(context))
             request = parse(raw) if isinstance(raw, bytes) else (parse(one) async for one in raw)
             async for response in behave(request, caller):
                 yield response.SerializeToString()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from peewee import Case, fn
 
+from server.accounts.events import EventKind
 from server.accounts.grants import ClaimedGrant, GrantState
 from server.accounts.model import StatusReason
 from server.storage import accounts
@@ -99,7 +100,17 @@ def claim_these(
             (GrantRow.state == GrantState.READY) & (GrantRow.attempts == 0) & (since <= micros(tx.now - min_interval))
         )
     named = GrantRow.id.in_(list(grant_ids)) & (GrantRow.refreshable == True)  # noqa: E712 (SQL)
-    return claim(tx, tx.lock_free(GrantRow.select().where(named & (due | early))), owner, lease, caller)
+    rows = tx.lock_free(GrantRow.select().where(named & (due | early)))
+    for row in rows if caller else ():
+        # Recorded before anything is sent: a use of a grant that cannot be recorded does not happen.
+        tx.event(
+            EventKind.REFRESH_REQUESTED,
+            account_id=row.account_id,
+            profile_id=row.profile_id,
+            platform=row.platform,
+            caller=caller,
+        )
+    return claim(tx, rows, owner, lease, caller)
 
 
 def claim(tx: Transaction, rows: list[Any], owner: str, lease: timedelta, caller: str = "") -> list[ClaimedGrant]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from server.accounts.errors import StoreUnavailable
@@ -27,7 +28,8 @@ class Gathered(Generic[Item, Result]):
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write_all())
+            # In a context of its own: what waits together comes from several callers, and is written for none of them.
+            self._writing = asyncio.create_task(self._write_all(), context=Context())
         return await future
 
     async def _write_all(self) -> None:

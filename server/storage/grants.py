@@ -182,6 +182,7 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
                 profile_id=account.profile_id,
                 platform=account.platform,
                 caller=claimed.caller,
+                result="failed",
                 error=error,
                 state=retry.state,
                 attempt=claimed.attempts + 1,

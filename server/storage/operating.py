@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from peewee import Database, fn
 
-from server.accounts.events import Event
+from server.accounts.events import Event, EventKind
 from server.accounts.grants import GrantState
 from server.accounts.model import Block, Pause
+from server.storage.audit import to_event
 from server.storage.schema import BlockRow, CounterRow, EventRow, GrantRow, PauseRow
 from server.storage.transaction import Transaction, instant
 
@@ -17,9 +16,7 @@ def events_of(tx: Transaction, account_id: str, limit: int) -> tuple[Event, ...]
     """Their ids are UUIDv7s, so their order is that of their times."""
     newest = EventRow.select().where(EventRow.account_id == account_id).order_by(EventRow.id.desc()).limit(limit)
     rows = list(newest.execute(tx.database))
-    return tuple(
-        Event(row.number, instant(row.time), row.kind, row.caller, json.loads(row.facts)) for row in reversed(rows)
-    )
+    return tuple(map(to_event, reversed(rows)))
 
 
 def pauses(tx: Transaction) -> tuple[Pause, ...]:
@@ -34,6 +31,8 @@ def set_pause(tx: Transaction, platform: str, reason: str, operator: str) -> Non
     PauseRow.insert(platform=platform, **said).on_conflict(conflict_target=[PauseRow.platform], update=said).execute(
         tx.database
     )
+    kind = EventKind.PLATFORM_PAUSED if reason else EventKind.PLATFORM_RESUMED
+    tx.event(kind, account_id=None, profile_id="", platform=platform, caller=f"operator {operator}", reason=reason)
 
 
 def blocks(tx: Transaction) -> tuple[Block, ...]:

@@ -171,6 +171,7 @@ def fail(tx: Transaction, connect_id: str, failure: Failure, expected: Sequence[
         profile_id=row.profile_id,
         platform=row.platform,
         caller=row.caller,
+        result=failure.reason,
         connect_id=row.id,
         reason=failure.reason,
     )

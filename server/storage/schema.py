@@ -126,10 +126,71 @@ class EventRow(Base):
     profile_id = CharField()
     platform = CharField()
     caller = CharField()
+    peer = CharField(default="")
+    request_id = CharField(default="")
+    result = CharField(default="done")
     facts = TextField()
+    personal = TextField(null=True)
+    chain_position = BigIntegerField(null=True)
 
     class Meta:
         table_name = "events"
+
+
+class LinkRow(Base):
+    """A link of the hash chain over the events. Without its salt, the personal part of its event is erased."""
+
+    position = BigIntegerField(primary_key=True)
+    event_id = CharField()
+    salt = CharField()
+    personal_hash = CharField()
+    link = CharField()
+
+    class Meta:
+        table_name = "audit_chain"
+
+
+class ChainRow(Base):
+    """The one row of the chain itself: its last link, what its first one follows, and who may add to it."""
+
+    name = CharField(primary_key=True)
+    position = BigIntegerField()
+    link = CharField()
+    start_position = BigIntegerField()
+    start_link = CharField()
+    lease_owner = CharField()
+    lease_expire_time = BigIntegerField()
+
+    class Meta:
+        table_name = "audit_head"
+
+
+class ErasureRow(Base):
+    """A profile that is erased. It is known by a keyed digest; its id stays only until nothing of it is left."""
+
+    id = CharField(primary_key=True)
+    profile_digest = CharField()
+    profile_id = CharField(null=True)
+    caller = CharField()
+    create_time = BigIntegerField()
+    erase_time = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "erasures"
+
+
+class ErasedAccountRow(Base):
+    """The receipt of an erased account: nothing personal, and what became of its tokens at the platform."""
+
+    account_id = CharField(primary_key=True)
+    erasure_id = CharField()
+    platform = CharField()
+    platform_revocation = IntegerField()
+    erase_time = BigIntegerField()
+    update_time = BigIntegerField()
+
+    class Meta:
+        table_name = "erased_accounts"
 
 
 class CounterRow(Base):

@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 from peewee import Database
 
+from server.accounts.audit import NOWHERE, ORIGIN, Origin
+from server.accounts.chain import ChainReport, Place
 from server.accounts.connect import EXCHANGE_LIMIT
 from server.accounts.errors import AccountNotFound, StoreUnavailable
-from server.accounts.events import Event
+from server.accounts.events import Event, EventFilter, EventPage
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.grants import (
     ClaimedGrant,
@@ -25,7 +27,7 @@ from server.accounts.grants import (
     UnreadReplies,
 )
 from server.accounts.model import Account, AccountFilter, Block, Identity, Page, Pause, Secret, StatusReason
-from server.storage import accounts, claims, grants, identities, operating, requests, revocations, unread
+from server.storage import accounts, audit, claims, grants, identities, operating, requests, revocations, unread
 from server.storage.engine import Engine
 from server.storage.gathered import Gathered
 from server.storage.schema import RequestRow, SecretRow
@@ -221,14 +223,29 @@ class Store:
         """How many grants each platform has in each state. It reads an index from end to end, and holds up nothing."""
         return await self._engine.survey(operating.census)
 
+    # --- the audit
+
+    async def list_events(self, which: EventFilter, *, after: str, size: int) -> EventPage:
+        return await self._read(lambda tx: audit.list_page(tx, which, after, size))
+
+    async def link_events(self, *, owner: str, lease: timedelta, limit: int) -> int:
+        if not await self._read(lambda tx: audit.may_link(tx, owner)):
+            return 0
+        return await self._write(lambda tx: audit.link(tx, owner, lease, limit))
+
+    async def verify_chain(self, noted: Place | None = None) -> ChainReport:
+        return await self._engine.survey(lambda database: audit.verify(database, noted, self._engine.locks_rows))
+
     # --- running
 
     async def _read(self, work: Callable[[Transaction], T]) -> T:
         return await self._engine.read(lambda database: work(self._transaction(database)))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
+        origin = ORIGIN.get()()
+
         def run(database: Any) -> T:
-            tx = self._transaction(database)
+            tx = self._transaction(database, origin)
             result = work(tx)
             tx.write_events()
             return result
@@ -241,7 +258,13 @@ class Store:
         self._takes_writes = True
         return result
 
-    def _transaction(self, database: Database) -> Transaction:
+    def _transaction(self, database: Database, origin: Origin = NOWHERE) -> Transaction:
         return Transaction(
-            database, self._statements, self._vault, self.clock(), self._new_id, locks_rows=self._engine.locks_rows
+            database,
+            self._statements,
+            self._vault,
+            self.clock(),
+            self._new_id,
+            locks_rows=self._engine.locks_rows,
+            origin=origin,
         )

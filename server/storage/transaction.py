@@ -9,7 +9,8 @@ from typing import Any
 
 from peewee import Database
 
-from server.accounts.events import EventKind
+from server.accounts.audit import Origin
+from server.accounts.events import DONE, KEPT_FACTS, EventKind
 from server.storage.schema import CounterRow, EventRow
 from server.storage.statement import Statements
 from server.storage.vault import Vault
@@ -27,8 +28,10 @@ class Transaction:
         new_id: Callable[[], str],
         *,
         locks_rows: bool,
+        origin: Origin,
     ) -> None:
         self._locks_rows = locks_rows
+        self._origin = origin
         self.database = database
         self.statements = statements
         self.vault = vault
@@ -61,9 +64,19 @@ class Transaction:
         return self.statements.get(key, self.database, build).run(self.database, **values)
 
     def event(
-        self, kind: EventKind, *, account_id: str | None, profile_id: str, platform: str, caller: str = "", **facts: Any
+        self,
+        kind: EventKind,
+        *,
+        account_id: str | None,
+        profile_id: str,
+        platform: str,
+        caller: str = "",
+        result: str = DONE,
+        **facts: Any,
     ) -> None:
-        """Records a fact; it is written when the transaction ends, and only if it commits."""
+        """Records a fact; it is written when the transaction ends, which commits only if it could be."""
+        kept = {name: fact for name, fact in facts.items() if name in KEPT_FACTS}
+        personal = {name: fact for name, fact in facts.items() if name not in KEPT_FACTS}
         self._events.append(
             {
                 "id": self.new_id(),
@@ -74,9 +87,18 @@ class Transaction:
                 "profile_id": profile_id,
                 "platform": platform,
                 "caller": caller,
-                "facts": json.dumps(facts, separators=(",", ":")),
+                "peer": self._origin.peer,
+                "request_id": self._origin.request_id,
+                "result": result,
+                "facts": to_json(kept),
+                "personal": to_json(personal) if personal else None,
             }
         )
+
+    def forget_profile(self) -> None:
+        """What this transaction has recorded so far is written without its personal part: it is being erased."""
+        for event in self._events:
+            event["profile_id"], event["personal"] = "", None
 
     def write_events(self) -> None:
         """Numbers the changes of accounts from the one counter row, last, so that numbers follow the commits."""
@@ -89,6 +111,10 @@ class Transaction:
             for number, event in enumerate(changes, row.value - len(changes) + 1):
                 event["number"] = number
         EventRow.insert_many(self._events).execute(self.database)
+
+
+def to_json(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, separators=(",", ":"))
 
 
 def micros(time: datetime) -> int:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from server.accounts.audit import ORIGIN, Origin
 from server.accounts.errors import StoreUnavailable
 from server.accounts.flow import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
 from server.web import query
@@ -18,6 +19,9 @@ from server.web.pages import HEADERS, PAGES
 from server.web.protocol import listen
 
 log = logging.getLogger(__name__)
+
+BROWSER = Origin(peer="browser")
+"""Of a browser no more is recorded: its address would be personal data."""
 
 Answer = Callable[[str, AuthorizationResponse], Awaitable[ShowPage | SendBrowser]]
 
@@ -57,6 +61,7 @@ class CallbackServer:
             response = query.read(request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape"))
         except query.BadQuery:
             return page(ResultPage.FAILED)
+        ORIGIN.set(lambda: BROWSER)
         result = await self._answer(request.match_info["platform"], response)
         if isinstance(result, SendBrowser):
             return web.Response(status=303, headers={"Location": result.url})

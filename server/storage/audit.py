@@ -1,0 +1,197 @@
+"""SQL of the audit: events page by page, linking them into the hash chain, and walking it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from peewee import JOIN, Database, fn
+
+from server.accounts.chain import ChainReport, Link, Place, Recorded, Verifier, next_link, personal_hash
+from server.accounts.events import Event, EventFilter, EventPage
+from server.storage.schema import ChainRow, EventRow, LinkRow
+from server.storage.transaction import Transaction, instant, micros
+
+CHAIN = "events"
+READ_AT_ONCE = 1000
+
+
+class ChainMoved(Exception):
+    """The head of the chain is not where it was: another process is linking, and its links stand."""
+
+
+def to_event(row: Any) -> Event:
+    return Event(
+        number=row.number,
+        time=instant(row.time),
+        kind=row.kind,
+        caller=row.caller,
+        facts={**json.loads(row.facts), **json.loads(row.personal or "{}")},
+        id=row.id,
+        account_id=row.account_id,
+        profile_id=row.profile_id,
+        platform=row.platform,
+        peer=row.peer,
+        request_id=row.request_id,
+        result=row.result,
+        position=row.chain_position,
+    )
+
+
+def list_page(tx: Transaction, which: EventFilter, after: str, size: int) -> EventPage:
+    """One page by keyset over (time, id)."""
+    if not which.profile_prefixes or (which.platforms is not None and not which.platforms):
+        return EventPage((), more=False)
+    query = EventRow.select().order_by(EventRow.time.desc(), EventRow.id.desc()).limit(size + 1)
+    for condition in conditions(which, after):
+        query = query.where(condition)
+    rows = list(query.execute(tx.database))
+    return EventPage(tuple(map(to_event, rows[:size])), more=len(rows) > size)
+
+
+def conditions(which: EventFilter, after: str) -> Iterator[Any]:
+    for column in ("account_id", "profile_id", "caller", "kind"):
+        wanted = getattr(which, column)
+        if wanted is not None:
+            yield getattr(EventRow, column) == wanted
+    if which.start_time is not None:
+        yield EventRow.time >= micros(which.start_time)
+    if which.end_time is not None:
+        yield EventRow.time < micros(which.end_time)
+    if which.platforms is not None:
+        yield EventRow.platform.in_(sorted(which.platforms))
+    if "" not in which.profile_prefixes:
+        starts = [fn.SUBSTR(EventRow.profile_id, 1, len(prefix)) == prefix for prefix in which.profile_prefixes]
+        yield any_of(starts)
+    if after:
+        time_text, _, event_id = after.partition(" ")
+        time_us = micros(datetime.fromisoformat(time_text))
+        # The first condition is implied by the second; it alone tells the index where to begin.
+        yield EventRow.time <= time_us
+        yield (EventRow.time < time_us) | (EventRow.id < event_id)
+
+
+def any_of(alternatives: list[Any]) -> Any:
+    found = alternatives[0]
+    for each in alternatives[1:]:
+        found |= each
+    return found
+
+
+# --- linking
+
+
+def may_link(tx: Transaction, owner: str) -> bool:
+    """A look that takes no lock: whether there is something to link, and nobody else has the lease."""
+    if EventRow.select(EventRow.id).where(EventRow.chain_position.is_null()).limit(1).first(tx.database) is None:
+        return False
+    chain = ChainRow.select().where(ChainRow.name == CHAIN).get(tx.database)
+    return is_ours(tx, chain, owner)
+
+
+def is_ours(tx: Transaction, chain: Any, owner: str) -> bool:
+    return bool(chain.lease_owner == owner or chain.lease_expire_time <= tx.now_us)
+
+
+def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
+    chain = tx.lock(ChainRow.select().where(ChainRow.name == CHAIN))
+    if not is_ours(tx, chain, owner):
+        return 0
+    # Whoever has a row locked is erasing its personal part; it is linked the next time, as it is then.
+    unlinked = EventRow.select().where(EventRow.chain_position.is_null()).order_by(EventRow.id).limit(limit)
+    head = Place(chain.position, chain.link)
+    links = []
+    for row in tx.lock_free(unlinked):
+        event = recorded(row)
+        salt = secrets.token_hex(16)
+        hashed = personal_hash(salt, event)
+        head = Place(head.position + 1, next_link(head, event, hashed))
+        links.append(Link(head.position, row.id, salt, hashed, head.link))
+    if links:
+        LinkRow.insert_many([each._asdict() for each in links]).execute(tx.database)
+        place = LinkRow.select(LinkRow.position).where(LinkRow.event_id == EventRow.id)
+        EventRow.update(chain_position=place).where(EventRow.id.in_([each.event_id for each in links])).execute(
+            tx.database
+        )
+    moved = ChainRow.update(
+        position=head.position, link=head.link, lease_owner=owner, lease_expire_time=micros(tx.now + lease)
+    ).where(ChainRow.name == CHAIN, ChainRow.position == chain.position, ChainRow.link == chain.link)
+    if moved.execute(tx.database) != 1:
+        raise ChainMoved
+    return len(links)
+
+
+def recorded(row: Any) -> Recorded:
+    return Recorded(*(getattr(row, name) for name in Recorded._fields))
+
+
+# --- verifying
+
+
+def verify(database: Database, noted: Place | None, repeatable: bool) -> ChainReport:
+    with snapshot(database, repeatable):
+        chain = ChainRow.select().where(ChainRow.name == CHAIN).get(database)
+        verifier = Verifier(Place(chain.start_position, chain.start_link), noted)
+        while (some := next_links(database, verifier.head.position)) and all(
+            verifier.follow(each, event) for each, event in some
+        ):
+            pass
+        for row in inserted(database):
+            verifier.inserted(row.chain_position, row.id)
+        unlinked = EventRow.chain_position.is_null()
+        tail = [recorded(row) for row in EventRow.select().where(unlinked).order_by(EventRow.id).execute(database)]
+        for event in tail:
+            verifier.explain(event)
+        verifier.end(Place(chain.position, chain.link))
+        return ChainReport(
+            start=verifier.start,
+            head=verifier.head,
+            broken=verifier.broken,
+            redacted=verifier.redacted,
+            tail=tuple(tail),
+        )
+
+
+@contextmanager
+def snapshot(database: Database, repeatable: bool) -> Iterator[None]:
+    """What is read in it is one instant; others write meanwhile. SQLite's transactions are so by themselves."""
+    with database.atomic():
+        if repeatable:
+            database.execute_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield
+
+
+def next_links(database: Database, after: int) -> list[tuple[Link, Recorded | None]]:
+    query = (
+        LinkRow.select(*columns(LinkRow, Link), *columns(EventRow, Recorded))
+        .join(EventRow, JOIN.LEFT_OUTER, on=(LinkRow.event_id == EventRow.id))
+        .where(LinkRow.position > after)
+        .order_by(LinkRow.position)
+        .limit(READ_AT_ONCE)
+        .tuples()
+    )
+    width = len(Link._fields)
+    return [
+        (Link(*row[:width]), None if row[width] is None else Recorded(*row[width:])) for row in query.execute(database)
+    ]
+
+
+def columns(model: Any, of: Any) -> list[Any]:
+    return [getattr(model, name) for name in of._fields]
+
+
+def inserted(database: Database) -> list[Any]:
+    """Events that say that they were linked where no link knows them."""
+    known = (LinkRow.event_id == EventRow.id) & (LinkRow.position == EventRow.chain_position)
+    query = (
+        EventRow.select(EventRow.id, EventRow.chain_position)
+        .join(LinkRow, JOIN.LEFT_OUTER, on=known)
+        .where(EventRow.chain_position.is_null(False), LinkRow.position.is_null())
+        .order_by(EventRow.chain_position)
+        .limit(1)
+    )
+    return list(query.execute(database))
