@@ -19,7 +19,7 @@ from pathlib import Path
 import uuid_utils
 
 from server import config
-from server.accounts.audit import Linker
+from server.accounts.audit import AuditLog, Linker
 from server.accounts.blocks import Blocks
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
@@ -257,7 +257,7 @@ class App:
         self.certificates = self._certificates()
         self.grpc = GrpcServer(
             AccountService(self.connector, self.reader, self.fresh, self.revoker, page_tokens),
-            OperationsService(self.explainer),
+            OperationsService(self.explainer, AuditLog(self.store), page_tokens),
             Policy(self._credentials(), self.blocks, clock=self._monotonic),
             ping=self._ready,
             reflection=settings.serves_reflection,

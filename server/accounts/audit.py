@@ -40,7 +40,7 @@ class AuditLog:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def list(self, caller: Caller, which: EventFilter, *, size: int, after: str) -> EventPage:
+    async def page(self, caller: Caller, which: EventFilter, *, size: int, after: str) -> EventPage:
         """The next `size` events, the newest first; `after` is the cursor of the last one seen, or empty."""
         if which.profile_id is not None and not caller.sees_profile(which.profile_id):
             return NOTHING

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1.operations_service_pb2 import ListAuditEventsRequest
 
 from server.accounts.errors import InvalidField
+from server.accounts.events import EventFilter, EventKind
 from server.accounts.flow import AuthorizationResponse
 from server.accounts.model import Secret, Status
 
@@ -24,6 +27,8 @@ MOST_SCOPES: Final = 50
 PAGE_SIZE: Final = 50
 MOST_PAGE_SIZE: Final = 500
 MOST_REMAINING: Final = timedelta(days=365)
+CALLER: Final = re.compile(r"[ -~]{1,128}")
+KINDS: Final = frozenset(kind.value for kind in EventKind)
 STATUSES: Final = {status.value: status for status in Status}
 
 
@@ -77,6 +82,28 @@ def statuses(asked: Sequence[int]) -> frozenset[Status]:
     if not STATUSES.keys() >= set(asked):
         raise InvalidField("statuses", "each must be ACTIVE, EXPIRED or REVOKED")
     return frozenset(STATUSES[value] for value in asked)
+
+
+def event_filter(request: ListAuditEventsRequest) -> EventFilter:
+    if request.caller and not CALLER.fullmatch(request.caller):
+        raise InvalidField("caller", "must be at most 128 printable ASCII characters")
+    if request.kind and request.kind not in KINDS:
+        raise InvalidField("kind", f"must be one of {', '.join(sorted(KINDS))}")
+    return EventFilter(
+        account_id=account_id(request.account_id, "account_id") if request.account_id else None,
+        profile_id=profile_id(request.profile_id) if request.profile_id else None,
+        caller=request.caller or None,
+        kind=request.kind or None,
+        start_time=moment(request.start_time, "start_time") if request.HasField("start_time") else None,
+        end_time=moment(request.end_time, "end_time") if request.HasField("end_time") else None,
+    )
+
+
+def moment(given: Timestamp, field: str) -> datetime:
+    try:
+        return given.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidField(field, "must be a time from the year 1 to 9999") from None
 
 
 def endings(request: pb.BeginConnectRequest) -> tuple[str | None, str | None]:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from server.accounts.callers import Caller
 from server.accounts.errors import InvalidField
+from server.accounts.events import EventFilter
 from server.accounts.model import Status
 
 NONCE_BYTES = 12
@@ -27,7 +28,7 @@ class Listing(NamedTuple):
 
 
 class PageTokens:
-    """Seals the id after which the next page begins (AES-256-GCM), bound to who asks and for what."""
+    """Seals the place after which the next page begins (AES-256-GCM), bound to who asks and for what."""
 
     def __init__(self, key: bytes) -> None:
         """`key` is 32 random bytes, the same for all servers of one database."""
@@ -35,13 +36,13 @@ class PageTokens:
             raise ValueError("the page token key must be 32 bytes")
         self._cipher = AESGCM(key)
 
-    def write(self, caller: Caller, listing: Listing, last_id: str) -> str:
+    def write(self, caller: Caller, listing: Listing | EventFilter, last_id: str) -> str:
         nonce = os.urandom(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, last_id.encode(), bound_to(caller, listing))
         return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
-    def read(self, caller: Caller, listing: Listing, token: str) -> str:
-        """The id to go on after; empty for no token. Raises InvalidField for a token that is not of this list."""
+    def read(self, caller: Caller, listing: Listing | EventFilter, token: str) -> str:
+        """The place to go on after; empty for no token. Raises InvalidField for a token that is not of this list."""
         if not token:
             return ""
         try:
@@ -62,9 +63,24 @@ def decoded(token: str) -> bytes:
     return sealed
 
 
-def bound_to(caller: Caller, listing: Listing) -> bytes:
-    statuses = sorted(str(status.value) for status in listing.statuses)
-    return length_prefixed([caller.name, listing.profile_id or "", listing.platform or "", *statuses])
+def bound_to(caller: Caller, listing: Listing | EventFilter) -> bytes:
+    return length_prefixed([caller.name, *words_of(listing)])
+
+
+def words_of(listing: Listing | EventFilter) -> list[str]:
+    if isinstance(listing, Listing):
+        statuses = sorted(str(status.value) for status in listing.statuses)
+        return [listing.profile_id or "", listing.platform or "", *statuses]
+    times = [time.isoformat() if time else "" for time in (listing.start_time, listing.end_time)]
+    # The first word is no profile id, so that neither kind of list takes the tokens of the other.
+    return [
+        "audit events",
+        listing.account_id or "",
+        listing.profile_id or "",
+        listing.caller or "",
+        listing.kind or "",
+        *times,
+    ]
 
 
 def length_prefixed(texts: Iterable[str]) -> bytes:

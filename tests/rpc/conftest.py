@@ -15,6 +15,7 @@ from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_p
 
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Permission
+from server.accounts.events import EventFilter, EventPage
 from server.accounts.explain import Story
 from server.accounts.flow import Begun
 from server.accounts.model import Account, Block, Page, PlatformRevocation, Status, StatusReason
@@ -67,6 +68,7 @@ class UseCases:
             "list": Page((make_account(),), more=False),
             "refresh": (make_account(), True),
             "explain": Story(make_account(), None, (), "it is refreshed", MOMENT, ""),
+            "page": EventPage((), more=False),
             "revoke": make_account(
                 status=Status.REVOKED,
                 status_reason=StatusReason.REVOKED_BY_CALLER,
@@ -92,6 +94,9 @@ class UseCases:
 
     async def explain(self, caller: Caller, account_id: str) -> Any:
         return await self._answer("explain", caller, {"account_id": account_id})
+
+    async def page(self, caller: Caller, which: EventFilter, **given: Any) -> Any:
+        return await self._answer("page", caller, {"which": which, **given})
 
     async def revoke(self, caller: Caller, account_id: str) -> Any:
         return await self._answer("revoke", caller, {"account_id": account_id})
@@ -141,12 +146,14 @@ class Edge:
         self.use_cases: Any = UseCases()
         self.ping = Ping()
         cases = self.use_cases
-        service = AccountService(cases, cases, cases, cases, PageTokens(b"k" * 32))
+        tokens = PageTokens(b"k" * 32)
+        service = AccountService(cases, cases, cases, cases, tokens)
         by_hash = {sha256(key.encode()).digest(): caller for key, caller in by_key.items()}
         self.blocks = Blocks(cases)
         self.now = 0.0
         policy = Policy(Credentials(by_hash, by_san), self.blocks, lines, clock=lambda: self.now)
-        self.server = GrpcServer(service, OperationsService(cases), policy, ping=self.ping, reflection=reflection)
+        operations = OperationsService(cases, cases, tokens)
+        self.server = GrpcServer(service, operations, policy, ping=self.ping, reflection=reflection)
 
     async def start(
         self, certificates: Certificates | None = None, credentials: grpc.ChannelCredentials | None = None
@@ -157,7 +164,8 @@ class Edge:
         if credentials is not None:
             self.channel = grpc.aio.secure_channel(self.address, credentials)
         self.stub: Any = account_service_pb2_grpc.AccountServiceStub(self.channel)
-        self.stub.ExplainAccount = operations_service_pb2_grpc.OperationsServiceStub(self.channel).ExplainAccount
+        operations: Any = operations_service_pb2_grpc.OperationsServiceStub(self.channel)
+        self.stub.ExplainAccount, self.stub.ListAuditEvents = operations.ExplainAccount, operations.ListAuditEvents
 
     async def stop(self) -> None:
         await self.channel.close()

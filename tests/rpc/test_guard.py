@@ -5,7 +5,7 @@ from hashlib import sha256
 import grpc.aio
 import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
-from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest
+from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, ListAuditEventsRequest
 
 from server.accounts.callers import Permission
 from server.rpc.guard import LINES, MethodWithoutPolicy
@@ -20,6 +20,7 @@ REQUESTS = {
     "RefreshAccount": pb.RefreshAccountRequest(id=ID),
     "Revoke": pb.RevokeRequest(id=ID),
     "ExplainAccount": ExplainAccountRequest(id=ID),
+    "ListAuditEvents": ListAuditEventsRequest(),
 }
 PROMISED = {
     "BeginConnect": Permission.CONNECT,
@@ -29,6 +30,7 @@ PROMISED = {
     "RefreshAccount": Permission.REFRESH,
     "Revoke": Permission.REVOKE,
     "ExplainAccount": Permission.OPERATE,
+    "ListAuditEvents": Permission.OPERATE,
 }
 STRANGERS = {
     "no credential": (),

@@ -20,7 +20,7 @@ from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.transaction import Transaction
 from server.storage.vault import Vault
-from tests.storage.make import begun, connected
+from tests.storage.make import begun, claim, connected, refreshed, token_set
 
 
 def sql(engine: Engine, text: str, *parameters: object) -> Any:
@@ -80,6 +80,21 @@ async def test_a_refresh_for_a_caller_that_cannot_be_recorded_is_not_claimed(
     await store.claim_grants([account.grant_id], owner="me", lease=minute, min_interval=minute, caller="web")
     [event] = (await store.list_events(EventFilter(kind="refresh_requested"), after="", size=9)).events
     assert (event.account_id, event.caller) == (account.id, "web")
+
+
+async def test_refreshes_that_are_stored_together_are_attributed_to_none_of_the_calls_that_wait_for_them(
+    store: Store, clock: Clock
+) -> None:
+    account = await connected(store)
+    clock.offset += timedelta(minutes=97)
+    [claimed] = await claim(store)
+    later = await store.now() + timedelta(hours=2)
+    fewer = token_set(2, expire_time=later, scopes=("users.read",))
+    token = ORIGIN.set(lambda: Origin("ipv4:10.0.0.7:1", "request-7"))
+    await store.commit_refresh(refreshed(claimed, fewer, later))
+    ORIGIN.reset(token)
+    changed = (await store.events_of(account.id, limit=9))[-1]
+    assert (changed.kind, changed.request_id) == ("scopes_changed", "")
 
 
 async def test_what_an_operator_says_about_a_platform_is_recorded(store: Store) -> None:

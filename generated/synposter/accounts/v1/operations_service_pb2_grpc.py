@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OperationsServiceStub:
-    """Tells operators why an account is as it is. No message carries a token.
+    """Tells operators why an account is as it is, and who did what. No message carries a token.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,29 @@ class OperationsServiceStub:
                 request_serializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ExplainAccountRequest.SerializeToString,
                 response_deserializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ExplainAccountResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/synposter.accounts.v1.OperationsService/ListAuditEvents',
+                request_serializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer:
-    """Tells operators why an account is as it is. No message carries a token.
+    """Tells operators why an account is as it is, and who did what. No message carries a token.
     """
 
     def ExplainAccount(self, request, context):
         """Explains one account: what happened to it, why, and what will happen next. Permission `operate`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """Lists what was done, by whom and with what result, page by page, the newest first. Permission `operate`.
+
+        Only events of profiles and platforms that the caller may see are listed. An event whose personal data is erased
+        belongs to no profile any more: it is listed for callers that see all profiles.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +76,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     request_deserializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ExplainAccountRequest.FromString,
                     response_serializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ExplainAccountResponse.SerializeToString,
             ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'synposter.accounts.v1.OperationsService', rpc_method_handlers)
@@ -70,7 +90,7 @@ def add_OperationsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationsService:
-    """Tells operators why an account is as it is. No message carries a token.
+    """Tells operators why an account is as it is, and who did what. No message carries a token.
     """
 
     @staticmethod
@@ -90,6 +110,33 @@ class OperationsService:
             '/synposter.accounts.v1.OperationsService/ExplainAccount',
             synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ExplainAccountRequest.SerializeToString,
             synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ExplainAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/synposter.accounts.v1.OperationsService/ListAuditEvents',
+            synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ListAuditEventsRequest.SerializeToString,
+            synposter_dot_accounts_dot_v1_dot_operations__service__pb2.ListAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,52 @@
+"""The audit of a running service: read over gRPC, walked by the command, changed by somebody with a database client."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import cysqlite
+
+from sandbox.local import Local
+from tests.e2e.test_operating import command
+from tests.e2e.test_processes import connected, grpcurl
+
+OPERATIONS = "synposter.accounts.v1.OperationsService"
+
+
+def audited(local: Local, **request: Any) -> list[dict[str, Any]]:
+    told = grpcurl(local, "-d", json.dumps(request), local.target, f"{OPERATIONS}/ListAuditEvents")
+    events: list[dict[str, Any]] = json.loads(told.stdout).get("events", [])
+    return events
+
+
+async def linked(local: Local, **request: Any) -> list[dict[str, Any]]:
+    """The events, once the running server has linked them all."""
+    until = time.monotonic() + 10
+    while not (events := audited(local, **request)) or not all("chain_position" in event for event in events):
+        assert time.monotonic() < until, events
+        await asyncio.sleep(0.2)
+    return events
+
+
+async def test_a_running_server_links_its_events_and_the_command_names_the_one_that_was_edited(
+    deployment: Local,
+) -> None:
+    account = await connected(deployment)
+    events = await linked(deployment, account_id=account.id)
+    assert (events[-1]["kind"], events[-1]["caller"], events[-1]["profile_id"]) == (
+        "connected", "local", account.profile_id,
+    )  # fmt: skip
+    assert events[-1]["peer"].startswith("ipv4:127.0.0.1:") and events[-1]["request_id"]
+    done = command(deployment, "audit", "verify")
+    assert done.returncode == 0, done.stderr + done.stdout
+    head = next(line.removeprefix("head: ") for line in done.stdout.splitlines() if line.startswith("head: "))
+    assert command(deployment, "audit", "verify", "--head", head).returncode == 0
+    assert command(deployment, "audit", "verify", "--head", head[:-1] + "x").returncode == 2
+
+    connection = cysqlite.connect(str(deployment.folder / "accounts.db"))
+    connection.execute("UPDATE events SET caller = 'nobody' WHERE id = ?", (events[-1]["id"],))
+    connection.close()
+    done = command(deployment, "audit", "verify", "--head", head)
+    assert done.returncode == 1
+    assert f"BROKEN at position {events[-1]['chain_position']} (event {events[-1]['id']})" in done.stdout
