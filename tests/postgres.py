@@ -32,7 +32,7 @@ def binaries() -> Path:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[str]:
+def cluster(settings: str = FAST) -> Iterator[str]:
     """A running cluster; the URL of it, without a database. It refuses root, so as root it runs as `postgres`."""
     folder = Path(tempfile.mkdtemp(prefix="accounts-postgres-"))
     drop = {}
@@ -57,7 +57,7 @@ def cluster() -> Iterator[str]:
         )
 
     run("initdb", "-U", "accounts", "-A", "trust", "-N", "--locale=C", "-E", "UTF8")
-    options = f"{FAST} -p {port} -k {folder}"
+    options = f"{settings} -p {port} -k {folder}"
     run("pg_ctl", "-l", folder / "log", "-o", options, "-w", "start")
     try:
         yield f"postgresql://accounts@127.0.0.1:{port}"

@@ -1,6 +1,7 @@
 """Refreshes a second: the whole path (claim, send, seal, commit) beside a bare loop of oauthlib and aiohttp.
 
-Run as `python -m bench.refresh bare PORT` or `python -m bench.refresh ours CONFIG`; prints the rate.
+Run as `python -m bench.refresh_rate bare PORT` or `... ours CONFIG`, it prints the rate; as `... connect CONFIG COUNT`
+it leaves grants that are not due yet.
 """
 
 from __future__ import annotations
@@ -52,8 +53,7 @@ async def ours(config: Path) -> float:
     """The service's own refresher over grants that are all due."""
     app = App(load_settings(config), run_jobs=False)
     await app.start()
-    for start in range(0, GRANTS, BATCH):
-        await app.store._write(lambda tx, start=start: add_due(tx, start))  # what a thousand connects would leave
+    await add(app, GRANTS, due_in=timedelta())
     began = time.perf_counter()
     refreshed = await app.refresher.run_once()
     rate = refreshed / (time.perf_counter() - began)
@@ -62,23 +62,40 @@ async def ours(config: Path) -> float:
     return rate
 
 
-def add_due(tx: Transaction, start: int) -> None:
-    for number in range(start, start + BATCH):
-        token_set = TokenSet(
-            Secret(f"at-{number}"), Secret(f"rt-{number}"), tx.now + timedelta(hours=1), ("users.read",)
-        )
-        grant = NewGrant(
-            id=new_id(),
-            token_set=token_set,
-            identities=(Identity(str(number), f"user{number}"),),
-            missing_scopes=(),
-            due_time=tx.now,
-            identity_due_time=tx.now + timedelta(days=30),
-        )
-        [account_id] = accounts.attach(tx, f"p{number}", "twitter", "bench", grant)
-        grants.add(tx, account_id, f"p{number}", "twitter", grant)
+async def connect(config: Path, count: int) -> int:
+    app = App(load_settings(config), run_jobs=False)
+    await app.start()
+    await add(app, count, due_in=timedelta(days=1))
+    await app.stop()
+    return count
+
+
+async def add(app: App, count: int, due_in: timedelta) -> None:
+    """What as many connects would leave."""
+    for start in range(0, count, BATCH):
+        numbers = range(start, min(start + BATCH, count))
+        await app.store._write(lambda tx, numbers=numbers: [add_grant(tx, number, due_in) for number in numbers])
+
+
+def add_grant(tx: Transaction, number: int, due_in: timedelta) -> None:
+    token_set = TokenSet(Secret(f"at-{number}"), Secret(f"rt-{number}"), tx.now + timedelta(hours=1), ("users.read",))
+    grant = NewGrant(
+        id=new_id(),
+        token_set=token_set,
+        identities=(Identity(str(number), f"user{number}"),),
+        missing_scopes=(),
+        due_time=tx.now + due_in,
+        identity_due_time=tx.now + timedelta(days=30),
+    )
+    [account_id] = accounts.attach(tx, f"p{number}", "twitter", "bench", grant)
+    grants.add(tx, account_id, f"p{number}", "twitter", grant)
 
 
 if __name__ == "__main__":
-    side, where = sys.argv[1:]
-    print(uvloop.run(bare(int(where)) if side == "bare" else ours(Path(where))))
+    match sys.argv[1:]:
+        case ["bare", port]:
+            print(uvloop.run(bare(int(port))))
+        case ["ours", config]:
+            print(uvloop.run(ours(Path(config))))
+        case ["connect", config, count]:
+            print(uvloop.run(connect(Path(config), int(count))))
