@@ -11,15 +11,16 @@ from server.accounts.attempt import Attempts
 from server.accounts.grants import Commit, GrantState
 from server.accounts.model import Status, StatusReason
 from server.accounts.refresh import Refresher
-from server.storage import accounts, grants, revocations
+from server.storage import accounts, claims, grants, revocations
 from server.storage.journal import FileJournal
 from server.storage.schema import AccountRow, GrantRow
 from server.storage.store import Store
+from server.storage.swap import swap
 
 
 def claims_nothing(patch: pytest.MonkeyPatch) -> None:
     """Grants are taken and left as they were, for anybody else to take."""
-    claim = grants.claim
+    claim = claims.claim
 
     def look_only(tx: Any, *arguments: Any) -> Any:
         claimed = claim(tx, *arguments)
@@ -29,11 +30,11 @@ def claims_nothing(patch: pytest.MonkeyPatch) -> None:
             ).execute(tx.database)
         return claimed
 
-    patch.setattr(grants, "claim", look_only)
+    patch.setattr(claims, "claim", look_only)
 
 
 def retries_a_lost_answer_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attempt, "replay_time", lambda token_set, now, grace_end: now)
+    patch.setattr(attempt, "replay_time", lambda token_set, now, **_: now)
 
 
 def retries_as_often_as_it_takes(patch: pytest.MonkeyPatch) -> None:
@@ -52,12 +53,12 @@ def takes_an_old_lease_for_its_own(patch: pytest.MonkeyPatch) -> None:
 
 def ignores_the_generation(patch: pytest.MonkeyPatch) -> None:
     """Whoever comes last is right."""
-    swap = grants.swap
 
-    def overwrite(tx: Any, refreshed: Any) -> bool:
-        mine = (GrantRow.id == refreshed.grant_id) & GrantRow.state.not_in([GrantState.DEAD, GrantState.REVOKING])
-        GrantRow.update(generation=refreshed.generation).where(mine).execute(tx.database)
-        return swap(tx, refreshed)
+    def overwrite(tx: Any, group: Any) -> list[bool]:
+        for refreshed in group:
+            mine = (GrantRow.id == refreshed.grant_id) & GrantRow.state.not_in([GrantState.DEAD, GrantState.REVOKING])
+            GrantRow.update(generation=refreshed.generation).where(mine).execute(tx.database)
+        return swap(tx, group)
 
     patch.setattr(grants, "swap", overwrite)
 
@@ -101,15 +102,15 @@ def lets_a_late_pair_of_a_revoked_account_live(patch: pytest.MonkeyPatch) -> Non
 
 def brings_a_revoked_account_back(patch: pytest.MonkeyPatch) -> None:
     """A refresh that was under way when its account was revoked makes it ACTIVE again."""
-    commit_refresh = grants.commit_refresh
+    not_stored = grants.not_stored
 
-    def commit(tx: Any, refreshed: Any) -> Commit:
+    def revive(tx: Any, refreshed: Any) -> Commit:
         row = grants.get(tx, refreshed.grant_id)
         if row is not None and row.state == GrantState.REVOKING:
             AccountRow.update(status=Status.ACTIVE.value).where(AccountRow.id == row.account_id).execute(tx.database)
-        return commit_refresh(tx, refreshed)
+        return not_stored(tx, refreshed)
 
-    patch.setattr(grants, "commit_refresh", commit)
+    patch.setattr(grants, "not_stored", revive)
 
 
 def gives_up_a_revocation_that_failed_once(patch: pytest.MonkeyPatch) -> None:
