@@ -51,6 +51,7 @@ class Connector:
         self._exchanger = exchanger
         self._new_id = new_id
         self._callback_uri = callback_uri
+        self._looking: dict[str, asyncio.Task[tuple[Account, ...]]] = {}
 
     async def begin(
         self,
@@ -110,20 +111,24 @@ class Connector:
     ) -> tuple[Account, ...]:
         """The accounts that the connect brought; exactly one of `completion_code` and `response` is given.
 
-        Raises ConnectRefused. The same answer comes again for ten minutes.
+        Raises ConnectRefused; and RateLimited, with nothing done, when too many calls wait for the platform. The same
+        answer comes again for ten minutes.
         """
         request = await self._find(completion_code, response)
         if (request.caller, request.profile_id) != (caller.name, profile_id) or (
             request.caller_redirects != (response is not None)
         ):
             raise await self._burnt(request)
-        accounts: tuple[Account, ...] | None = None
-        if response is not None and request.phase is Phase.BEGUN:
-            accounts = await self._respond(request, response)
-        elif completion_code is not None and request.phase is Phase.ANSWERED and request.code is not None:
-            await self._check_age(request, Phase.ANSWERED)
-            accounts = await self._exchanger.exchange(request, request.code, expected=Phase.ANSWERED)
-        return accounts if accounts is not None else await self._outcome(request.id)
+        if request.phase in (Phase.DONE, Phase.FAILED):
+            return await self._outcome(request.id)
+        with self._gates[request.platform].waiting(request.platform):
+            accounts: tuple[Account, ...] | None = None
+            if response is not None and request.phase is Phase.BEGUN:
+                accounts = await self._respond(request, response)
+            elif completion_code is not None and request.phase is Phase.ANSWERED and request.code is not None:
+                await self._check_age(request, Phase.ANSWERED)
+                accounts = await self._exchanger.exchange(request, request.code, expected=Phase.ANSWERED)
+            return accounts if accounts is not None else await self._outcome(request.id)
 
     def _platform(self, platform: str) -> Platform:
         if platform not in self._platforms:
@@ -187,7 +192,14 @@ class Connector:
         raise refused
 
     async def _outcome(self, connect_id: str) -> tuple[Account, ...]:
-        """Waits for the exchange that somebody else runs, here or in another process."""
+        """Waits for the exchange that somebody else runs, here or in another process; all who wait look as one."""
+        looking = self._looking.get(connect_id)
+        if looking is None:
+            looking = self._looking[connect_id] = asyncio.create_task(self._look(connect_id))
+            looking.add_done_callback(lambda _: self._looking.pop(connect_id))
+        return await asyncio.shield(looking)
+
+    async def _look(self, connect_id: str) -> tuple[Account, ...]:
         while True:
             request = await self._store.request(connect_id)
             if request is None:

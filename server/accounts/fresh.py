@@ -15,6 +15,7 @@ from server.accounts.errors import (
     AccountRevoked,
     PlatformPaused,
     PlatformUnavailable,
+    RateLimited,
     StoreUnavailable,
 )
 from server.accounts.gate import Gate
@@ -44,7 +45,8 @@ class FreshTokens:
 
         `min_remaining_lifetime` None asks for a refresh whatever is left of the access token; `min_interval` spaces
         them all the same. Raises AccountNotFound, AccountExpired, AccountRevoked; and where the access token has ended
-        and none could be had, PlatformPaused, PlatformUnavailable or StoreUnavailable.
+        and none could be had, PlatformPaused, PlatformUnavailable, StoreUnavailable, and RateLimited
+        when too many calls wait already.
         """
         account = await self._reader.get(caller, account_id)
         refreshed = await self._ensure(account, min_remaining_lifetime, caller.name)
@@ -66,7 +68,13 @@ class FreshTokens:
             return False
         outcome = ""
         if grant.refreshable and account.platform in self._gates:
-            outcome = await self._refresher.on_demand(grant, caller)
+            try:
+                with self._gates[account.platform].waiting(account.platform):
+                    outcome = await self._refresher.on_demand(grant, caller)
+            except RateLimited:
+                if grant.lives_at(now):
+                    return False
+                raise
             after = await self._store.grant(grant.id)
             if after is not None and after.generation > grant.generation:
                 return True

@@ -55,12 +55,21 @@ class ServiceNotServed(Exception):
     """Health was asked about a service that is not here; its protocol wants NOT_FOUND, and none of our reasons."""
 
 
+class DeadlineTooShort(Exception):
+    """Too little time is left for a call to begin, or it took all that a call without a deadline gets.
+
+    It has none of our reasons: callers meet this status without them whenever gRPC itself sees a deadline pass.
+    """
+
+
 def status_of(error: Exception) -> Status:
     """The status a caller gets for an error: the domain's are told, all others are hidden."""
     if isinstance(error, AccountError) and getattr(error, "reason", None) in CODES:
         return told(error)
     if isinstance(error, ServiceNotServed):
         return Status(code=number(grpc.StatusCode.NOT_FOUND), message=legal(str(error)))
+    if isinstance(error, DeadlineTooShort):
+        return Status(code=number(grpc.StatusCode.DEADLINE_EXCEEDED), message=legal(str(error)))
     return hidden(error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.errors import CallerNotPermitted, InvalidField
 from server.accounts.limits import CallerLimits
 from server.rpc.credentials import Context, Credentials
-from server.rpc.errors import status_of
+from server.rpc.errors import DeadlineTooShort, status_of
 from server.rpc.origin import CallOrigin
 
 
@@ -62,6 +63,10 @@ LINES: Final[Mapping[str, Line]] = {
     "grpc.health.v1.Health.Watch": Line(Access.OPEN),
     "grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo": Line(Access.ANY_CALLER),
 }
+LEAST_SECONDS: Final = 0.1
+"""What a call must have left of its deadline, or nothing is begun: its answer would come too late."""
+DEFAULT_SECONDS: Final = 30.0
+"""What a call without a deadline gets. gRPC itself ends the others in time."""
 UNLIMITED: Final = CallerLimits(Limits(), time.monotonic)
 
 
@@ -133,9 +138,12 @@ def guarded(
         try:
             caller, limits = policy.admit(context, line)
             ORIGIN.set(CallOrigin(context))
+            left = context.time_remaining()
+            if left is not None and left < LEAST_SECONDS:
+                raise DeadlineTooShort(f"a call needs {LEAST_SECONDS * 1000:.0f} ms to begin; it had {left * 1000:.0f}")
             request = parse(raw)
             count(request, line, limits)
-            response = await behave(request, caller)
+            response = await (in_time(behave(request, caller)) if left is None else behave(request, caller))
             if line.lists:
                 limits.listed(account.id for account in response.accounts)
             return response.SerializeToString()  # type: ignore[no-any-return]
@@ -143,6 +151,17 @@ def guarded(
             await refuse(context, error)
 
     return call
+
+
+async def in_time(answer: Awaitable[Any]) -> Any:
+    """Raises DeadlineTooShort when it takes longer than DEFAULT_SECONDS; what may not be cut off shields itself."""
+    try:
+        async with asyncio.timeout(DEFAULT_SECONDS) as limit:
+            return await answer
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineTooShort(f"the call had no deadline, and took {DEFAULT_SECONDS:.0f} s") from None
 
 
 def guarded_stream(
