@@ -28,6 +28,10 @@ lasts that long: statements are given up after 10 s, a transaction that waits fo
 State = tuple[tuple[str, ...], tuple[str, ...]]
 
 
+class NotActivated(KeyRingError):
+    """The file names an active key of which it is not known that every process has it."""
+
+
 class KeyWatch:
     """Of one process, by a name that a restart gives it again."""
 
@@ -91,10 +95,14 @@ class KeyWatch:
                 return
             fresh = KeyRing.load(self._path)
             await self._engine.read(lambda db: fits(db, fresh))
+        except NotActivated as error:
+            # Its keys are learned all the same: only then can it be activated.
+            if (active := self._vault.ring.active.id) in fresh:
+                self._vault.use(fresh.sealing_with(active))
+            self._refuse(error)
+            return
         except (KeyRingError, OSError) as error:
-            if str(error) != self._refused:
-                self._refused = str(error)
-                log.error("the key file is not taken up; the keys of before are kept", extra={"why": self._refused})
+            self._refuse(error)
             return
         before = self._vault.ring
         self._vault.use(fresh)
@@ -104,6 +112,12 @@ class KeyWatch:
         if (self._seen and set(fresh) != set(before)) or fresh.active.id != before.active.id:
             log.info("the key file is taken up", extra={"active": fresh.active.id, "keys": sorted(fresh)})
         self._seen, self._refused = seen, ""
+
+    def _refuse(self, error: Exception) -> None:
+        """Told once, since the file is looked at every other second."""
+        if str(error) != self._refused:
+            self._refused = str(error)
+            log.error("the key file is not taken up; the active key of before is kept", extra={"why": self._refused})
 
     async def _say(self) -> None:
         if self._journal.depth:
@@ -153,4 +167,4 @@ def fits(database: Database, ring: KeyRing) -> None:
     check_keys(database, ring)
     key_use.check_not_retired(database, ring)
     if not key_use.is_entered(database, ring.active.id):
-        raise KeyRingError(f"key {ring.active.id!r} is active in the file, but was not activated: keys activate ID")
+        raise NotActivated(f"key {ring.active.id!r} is active in the key file; finish that by: keys activate ID")

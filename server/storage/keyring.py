@@ -63,6 +63,10 @@ class KeyRing:
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
+    def sealing_with(self, key_id: str) -> KeyRing:
+        """The same keys with another active one. Raises KeyError."""
+        return KeyRing(self._keys, key_id, self.facts)
+
     def key(self, key_id: str) -> Key:
         """Raises KeyError."""
         return self._keys[key_id]
