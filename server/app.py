@@ -243,6 +243,7 @@ class App:
         self.pauses = PauseWatch(self.store, self.gates, self.refresher)
         self.linker = Linker(self.store, owner)
         self.metrics.watch(self.gates, self.journal)
+        self.metrics.watch_keys(lambda: self.keys.wraps, lambda: vault.broken)
 
     def _rate(self, name: str) -> float:
         """Refreshes a second: as configured, else the platform's own."""

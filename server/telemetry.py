@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TextIO
@@ -101,6 +101,14 @@ class Metrics:
             ["certificate"],
             registry=self.registry,
         )
+        self._key_wraps = Gauge(
+            "accounts_key_wraps",
+            "Data keys that the active key has wrapped; rotate it by 2**31.",
+            registry=self.registry,
+        )
+        self._broken_seals = Gauge(
+            "accounts_broken_seals", "How often a sealed value did not open; never by itself.", registry=self.registry
+        )
         self._connects = Counter(
             "accounts_connects", "Ended connects by platform and outcome.", ["platform", "outcome"],
             registry=self.registry,
@@ -122,6 +130,11 @@ class Metrics:
             for state in GATE_STATES:
                 self._gate.labels(name, state).set_function(partial(is_in, gate, state))
         self._journal.set_function(lambda: journal.depth)
+
+    def watch_keys(self, wraps: Callable[[], float], broken: Callable[[], float]) -> None:
+        """Reads how worn the active key is, and how many sealed values did not open, whenever it is asked for."""
+        self._key_wraps.set_function(wraps)
+        self._broken_seals.set_function(broken)
 
     def counted(self, census: Mapping[tuple[str, str], int]) -> None:
         """Takes the grants by platform and state, as they were counted now."""

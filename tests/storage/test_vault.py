@@ -1,11 +1,13 @@
 """The vault: what is sealed opens only where it was sealed."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.storage.keyring import KeyRing
 from server.storage.vault import SealBroken, Vault, key_id_of
 from tests.storage.test_keyring import two_rings
 
@@ -97,3 +99,48 @@ def test_the_text_of_a_broken_seal_tells_nothing(vault: Vault) -> None:
             vault.open(broken, CONTEXT)
         texts.add((str(caught.value), caught.value.__cause__))
     assert texts == {("a sealed value does not open", None)}
+
+
+def test_another_ring_is_used_from_the_next_value_on(tmp_path: Path) -> None:
+    old, new = two_rings(tmp_path)
+    vault = Vault(old)
+    sealed = vault.seal(b"token", CONTEXT)
+    vault.use(new)
+    assert key_id_of(vault.seal(b"token", CONTEXT)) == "k2"
+    assert vault.open(sealed, CONTEXT) == b"token"
+
+
+def test_a_value_of_a_key_that_the_ring_has_no_more_does_not_open(tmp_path: Path) -> None:
+    _, new = two_rings(tmp_path)
+    vault = Vault(new)
+    sealed = vault.seal(b"token", CONTEXT)
+    vault.use(KeyRing.load(tmp_path / "one.json"))
+    with pytest.raises(SealBroken):
+        vault.open(sealed, CONTEXT)
+
+
+def test_each_wrap_and_each_value_that_does_not_open_is_counted(tmp_path: Path) -> None:
+    old, new = two_rings(tmp_path)
+    vault = Vault(old)
+    sealed = [vault.seal(b"token", CONTEXT) for _ in range(3)]
+    vault.use(new)
+    vault.rewrap(sealed[0], CONTEXT)
+    assert vault.take_wraps() == {old.active.id: 3, "k2": 1}
+    assert vault.take_wraps() == {}
+    for broken in (b"", sealed[0][:-1], sealed[0] + b"x"):
+        with pytest.raises(SealBroken):
+            vault.open(broken, CONTEXT)
+    assert vault.broken == 3
+
+
+def test_wraps_of_several_threads_are_all_counted(vault: Vault) -> None:
+    def seal() -> None:
+        for _ in range(2000):
+            vault.seal(b"", CONTEXT)
+
+    workers = [threading.Thread(target=seal) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert vault.take_wraps().total() == 8000
