@@ -40,7 +40,7 @@ test: $(READY)  ## the whole test suite
 	@$(BIN)/python -m pytest
 
 faults: $(READY)  ## the fault suite in its long form, with a report
-	@$(BIN)/python -m pytest -m long -s tests/faults
+	@$(BIN)/python -m pytest -m long -s tests/faults tests/security
 
 run: $(READY)  ## start the service, with a sandbox platform where no real one is registered
 	@$(BIN)/python -m sandbox.run
