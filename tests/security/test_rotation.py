@@ -1,4 +1,4 @@
-"""Row D4 in its long form (`make faults`): keys rotated under refreshes and reads, the rewrap killed a hundred times."""
+"""Row D4 in its long form (`make faults`): keys rotated under load, and the rewrap killed a hundred times."""
 
 import asyncio
 import contextlib
