@@ -23,6 +23,7 @@ from server.accounts.audit import AuditLog, Linker
 from server.accounts.blocks import Blocks
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
+from server.accounts.erase import Eraser, Retention
 from server.accounts.errors import StoreUnavailable
 from server.accounts.exchange import Exchanger
 from server.accounts.explain import Explainer
@@ -65,6 +66,7 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_CAP = 64
 SWEEP_LIMIT = 500
 CENSUS_SECONDS = 60
+RETENTION_SECONDS = 600
 DEFINITIONS = {definition.id: definition for definition in PLATFORMS}
 
 
@@ -242,6 +244,9 @@ class App:
         self.explainer = Explainer(self.store, self.reader, self.gates)
         self.pauses = PauseWatch(self.store, self.gates, self.refresher)
         self.linker = Linker(self.store, owner)
+        self.eraser = Eraser(self.store, self.platforms, self.revoker)
+        retention = settings.retention
+        self.retention = Retention(self.store, revoked_accounts=retention.revoked_accounts, audit=retention.audit)
         self.metrics.watch(self.gates, self.journal)
         self.metrics.watch_keys(lambda: self.keys.wraps, lambda: vault.broken)
 
@@ -257,7 +262,7 @@ class App:
         page_tokens = PageTokens(await self.store.page_token_key())
         self.certificates = self._certificates()
         self.grpc = GrpcServer(
-            AccountService(self.connector, self.reader, self.fresh, self.revoker, page_tokens),
+            AccountService(self.connector, self.reader, self.fresh, self.revoker, self.eraser, page_tokens),
             OperationsService(self.explainer, AuditLog(self.store), page_tokens),
             Policy(self._credentials(), self.blocks, clock=self._monotonic),
             ping=self._ready,
@@ -327,6 +332,8 @@ class App:
 
         every(2, "keys", self.keys.follow)
         every(1, "audit", self.linker.work_off)
+        every(5, "erase", self.eraser.work_off)
+        every(RETENTION_SECONDS, "retention", self.retention.work_off)
         every(CENSUS_SECONDS, "census", self._census)
         every(5, "sweep", partial(self.store.sweep_requests, limit=SWEEP_LIMIT))
         every(1, "probe", self.grpc.probe)

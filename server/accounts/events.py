@@ -57,6 +57,7 @@ KEPT_FACTS: Final = frozenset(
         "attempt",
         "connect_id",
         "due_time",
+        "erasure_id",
         "events",
         "link",
         "missing_scopes",

@@ -166,3 +166,34 @@ class Block:
     reason: str
     operator: str
     time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """A profile that is being erased: what was there at `create_time` goes."""
+
+    id: str
+    profile_id: str
+    caller: str
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedAccount:
+    """What is left of an erased account."""
+
+    account_id: str
+    platform: str
+    platform_revocation: PlatformRevocation
+    erase_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was erased of a profile, in this and in earlier erasures of it, and what was confirmed where."""
+
+    erasure_id: str
+    erase_time: datetime | None
+    """When the last of it was erased here; None while that is under way."""
+    accounts: tuple[ErasedAccount, ...]

@@ -28,10 +28,12 @@ from server.accounts.model import (
     Account,
     AccountFilter,
     Block,
+    Erasure,
     Identity,
     Page,
     Pause,
     PlatformRules,
+    Receipt,
     Secret,
     StatusReason,
 )
@@ -274,3 +276,31 @@ class Store(Protocol):
 
     async def verify_chain(self, noted: Place | None = None) -> ChainReport:
         """Walks the whole chain in one snapshot; `noted` is a link that was noted elsewhere and must still be there."""
+
+    # --- erasing
+
+    async def begin_erasure(self, profile_id: str, *, caller: str) -> Erasure:
+        """Notes that the profile is to be erased, and ends its connects; the same erasure for the same profile."""
+
+    async def erase_account(self, account_id: str, erasure: Erasure, *, supported: bool, ends_user_grant: bool) -> None:
+        """As `revoke_account`, and the account is gone; the receipt has it. One that is gone already is left alone."""
+
+    async def erase_traces(self, erasure: Erasure) -> bool:
+        """Whatever else names the profile: requests, the outbox, events; says whether to call it again."""
+
+    async def open_erasures(self, *, limit: int) -> list[Erasure]:
+        """Those that were begun and are not settled, the oldest first."""
+
+    async def settle_erasure(self, erasure: Erasure) -> bool:
+        """Forgets the profile's id, unless something may be left or the erasure began anew; says whether it did."""
+
+    async def receipt(self, erasure_id: str) -> Receipt: ...
+
+    async def wipe(self) -> None:
+        """Old copies of what was erased go too, as far as this is a matter of the database."""
+
+    async def erase_revoked(self, *, before: datetime, limit: int) -> int:
+        """Erases accounts that were revoked before then, unless a revocation is pending; how many."""
+
+    async def prune_audit(self, *, before: datetime, limit: int) -> int:
+        """Erases the oldest linked events, if they are from before then, and receipts as old; how many events."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from server.accounts.callers import Caller
@@ -58,11 +58,29 @@ class Revoker:
         )
         if account.platform_revocation is not PlatformRevocation.PENDING or platform is None:
             return account
-        task = asyncio.create_task(self._round(account.platform, account.id))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        await asyncio.wait({task}, timeout=WITHIN_CALL.total_seconds())
+        await self.ask([(account.platform, account.id)])
         return await self._store.account(account.id) or account
+
+    async def ask(self, accounts: Sequence[tuple[str, str]]) -> None:
+        """Asks platforms once to revoke what the outbox holds of accounts, each with its platform; 3 seconds at most.
+
+        What takes longer goes on in the background.
+        """
+        tasks = [
+            asyncio.create_task(self._round(platform_id, account_id))
+            for platform_id, account_id in accounts
+            if platform_id in self._platforms
+        ]
+        for task in tasks:
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        if tasks:
+            await asyncio.wait(tasks, timeout=WITHIN_CALL.total_seconds())
+
+    def _ended(self, task: asyncio.Task[int]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a revocation waits for the scheduler", extra={"why": str(error)})
 
     async def work_off(self, platform_id: str) -> int:
         """Revokes what is due in the outbox of one platform; how many entries were tried."""

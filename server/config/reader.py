@@ -16,7 +16,7 @@ from server.config.checks import check, sound_each
 from server.config.settings import Database, Keys, Platform, Settings
 from server.config.tree import merged
 
-OPEN_SECTIONS = ("server", "log", "refresh")
+OPEN_SECTIONS = ("server", "log", "refresh", "retention")
 """Whose wrong values are shown; elsewhere a secret may stand in the wrong place."""
 
 

@@ -85,6 +85,13 @@ class Refresh(Section):
     journal: Path | None = None
 
 
+class Retention(Section):
+    """How long is kept what is of no more use to anybody but those who look back."""
+
+    revoked_accounts: Span = timedelta(days=90)
+    audit: Span = timedelta(days=400)
+
+
 class Platform(Section):
     """Our registration at one platform, and the endpoints that differ from its definition."""
 
@@ -160,6 +167,7 @@ class Settings(BaseSettings):
     database: Database
     keys: Keys
     refresh: Refresh = Refresh()
+    retention: Retention = Retention()
     platforms: dict[str, Platform] = {}
     callers: dict[str, CallerSettings] = {}
 

@@ -6,6 +6,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 
 from server.accounts.callers import Caller
 from server.accounts.connect import Connector
+from server.accounts.erase import Eraser
 from server.accounts.fresh import FreshTokens
 from server.accounts.read import Reader
 from server.accounts.revoke import Revoker
@@ -18,12 +19,19 @@ class AccountService:
     """The methods of synposter.accounts.v1.AccountService, by their names there; guard.py wraps them."""
 
     def __init__(
-        self, connector: Connector, reader: Reader, fresh: FreshTokens, revoker: Revoker, page_tokens: PageTokens
+        self,
+        connector: Connector,
+        reader: Reader,
+        fresh: FreshTokens,
+        revoker: Revoker,
+        eraser: Eraser,
+        page_tokens: PageTokens,
     ) -> None:
         self._connector = connector
         self._reader = reader
         self._fresh = fresh
         self._revoker = revoker
+        self._eraser = eraser
         self._page_tokens = page_tokens
 
     async def BeginConnect(self, request: pb.BeginConnectRequest, caller: Caller) -> pb.BeginConnectResponse:  # noqa: N802
@@ -90,4 +98,16 @@ class AccountService:
         response = pb.RevokeResponse()
         response.platform_revocation = account.platform_revocation.value  # type: ignore[assignment]
         write_account(response.account, account)
+        return response
+
+    async def DeleteProfile(self, request: pb.DeleteProfileRequest, caller: Caller) -> pb.DeleteProfileResponse:  # noqa: N802
+        receipt = await self._eraser.delete_profile(caller, fields.profile_id(request.profile_id))
+        response = pb.DeleteProfileResponse(erasure_id=receipt.erasure_id)
+        if receipt.erase_time is not None:
+            write_time(response.erase_time, receipt.erase_time)
+        for account in receipt.accounts:
+            into = response.accounts.add(account_id=account.account_id, platform=account.platform)
+            into.platform_revocation = account.platform_revocation.value  # type: ignore[assignment]
+            write_time(into.erase_time, account.erase_time)
+            write_time(into.update_time, account.update_time)
         return response

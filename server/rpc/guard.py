@@ -56,6 +56,7 @@ LINES: Final[Mapping[str, Line]] = {
     "synposter.accounts.v1.AccountService.ListAccounts": Line(Permission.READ, lists=True),
     "synposter.accounts.v1.AccountService.RefreshAccount": Line(Permission.REFRESH, names="id"),
     "synposter.accounts.v1.AccountService.Revoke": Line(Permission.REVOKE, names="id", revokes=True),
+    "synposter.accounts.v1.AccountService.DeleteProfile": Line(Permission.DELETE, revokes=True),
     "synposter.accounts.v1.OperationsService.ExplainAccount": Line(Permission.OPERATE, names="id"),
     "synposter.accounts.v1.OperationsService.ListAuditEvents": Line(Permission.OPERATE),
     "grpc.health.v1.Health.Check": Line(Access.OPEN),

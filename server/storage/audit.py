@@ -12,7 +12,7 @@ from typing import Any
 from peewee import JOIN, Database, fn
 
 from server.accounts.chain import ChainReport, Link, Place, Recorded, Verifier, next_link, personal_hash
-from server.accounts.events import Event, EventFilter, EventPage
+from server.accounts.events import Event, EventFilter, EventKind, EventPage
 from server.storage.schema import ChainRow, EventRow, LinkRow
 from server.storage.transaction import Transaction, instant, micros
 
@@ -129,6 +129,29 @@ def recorded(row: Any) -> Recorded:
     return Recorded(*(getattr(row, name) for name in Recorded._fields))
 
 
+def prune(tx: Transaction, before: datetime, limit: int) -> int:
+    """Erases the oldest events with their links; how many. The chain begins after them, and says so itself.
+
+    It stops before a link whose event is missing: what is broken stays to be seen.
+    """
+    chain = tx.lock(ChainRow.select().where(ChainRow.name == CHAIN))
+    old = []
+    for each, event in next_links(tx.database, chain.start_position, limit):
+        if event is None or event.time > micros(before):
+            break
+        old.append(each)
+    if not old:
+        return 0
+    start = Place(old[-1].position, old[-1].link)
+    EventRow.delete().where(EventRow.id.in_([each.event_id for each in old])).execute(tx.database)
+    LinkRow.delete().where(LinkRow.position <= start.position).execute(tx.database)
+    ChainRow.update(start_position=start.position, start_link=start.link).where(ChainRow.name == CHAIN).execute(
+        tx.database
+    )
+    tx.event(EventKind.AUDIT_PRUNED, account_id=None, profile_id="", platform="", **start._asdict())
+    return len(old)
+
+
 # --- verifying
 
 
@@ -136,7 +159,7 @@ def verify(database: Database, noted: Place | None, repeatable: bool) -> ChainRe
     with snapshot(database, repeatable):
         chain = ChainRow.select().where(ChainRow.name == CHAIN).get(database)
         verifier = Verifier(Place(chain.start_position, chain.start_link), noted)
-        while (some := next_links(database, verifier.head.position)) and all(
+        while (some := next_links(database, verifier.head.position, READ_AT_ONCE)) and all(
             verifier.follow(each, event) for each, event in some
         ):
             pass
@@ -165,13 +188,13 @@ def snapshot(database: Database, repeatable: bool) -> Iterator[None]:
         yield
 
 
-def next_links(database: Database, after: int) -> list[tuple[Link, Recorded | None]]:
+def next_links(database: Database, after: int, limit: int) -> list[tuple[Link, Recorded | None]]:
     query = (
         LinkRow.select(*columns(LinkRow, Link), *columns(EventRow, Recorded))
         .join(EventRow, JOIN.LEFT_OUTER, on=(LinkRow.event_id == EventRow.id))
         .where(LinkRow.position > after)
         .order_by(LinkRow.position)
-        .limit(READ_AT_ONCE)
+        .limit(limit)
         .tuples()
     )
     width = len(Link._fields)

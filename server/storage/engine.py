@@ -31,7 +31,14 @@ OLDEST_SAFE_SQLITE = (3, 51, 3)
 
 GROUP = 64
 # 16 MB of cache a connection: 64 made no difference to a million accounts, the system caches the file too.
-PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_000}
+# secure_delete: what is deleted is overwritten with zeros.
+PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "foreign_keys": 1,
+    "cache_size": -16_000,
+    "secure_delete": 1,
+}
 BUSY_SECONDS = 5
 
 
@@ -61,6 +68,9 @@ class Engine(Protocol):
         """A read that may take long: it holds up nothing else."""
 
     async def write(self, work: Work[T]) -> T: ...
+
+    async def wipe(self) -> None:
+        """Lets go of old copies of what was changed, as far as this is a matter of the engine."""
 
     def close(self) -> None: ...
 
@@ -118,6 +128,10 @@ class SqliteEngine:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((work, future))
         return await future
+
+    async def wipe(self) -> None:
+        """Empties the write-ahead log, which still holds pages as they were. Raises StoreUnavailable."""
+        await self.survey(lambda database: database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
 
     def close(self) -> None:
         """Finishes what was begun and lets the file go."""

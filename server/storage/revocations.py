@@ -14,7 +14,7 @@ from server.accounts.errors import AccountNotFound
 from server.accounts.events import EventKind
 from server.accounts.grants import ClaimedRevocation, GrantState, TokenSet
 from server.accounts.model import PlatformRevocation, Secret, Status, StatusReason
-from server.storage.schema import AccountRow, GrantRow, RevocationRow
+from server.storage.schema import AccountRow, ErasedAccountRow, GrantRow, RevocationRow
 from server.storage.statement import slot
 from server.storage.token_sets import open_candidate, open_grant
 from server.storage.transaction import Transaction, micros
@@ -261,6 +261,8 @@ def confirm_if_done(tx: Transaction, account_id: str) -> None:
     waiting = RevocationRow.select().where(RevocationRow.account_id == account_id).first(tx.database)
     coming = stub_of(tx, account_id)
     account = tx.lock(AccountRow.select().where(AccountRow.id == account_id))
+    if account is None and not (waiting or coming):
+        confirm_erased(tx, account_id)
     if waiting or coming or account is None or account.platform_revocation != PlatformRevocation.PENDING.value:
         return
     AccountRow.update(platform_revocation=PlatformRevocation.CONFIRMED.value, update_time=tx.now_us).where(
@@ -272,6 +274,17 @@ def confirm_if_done(tx: Transaction, account_id: str) -> None:
         profile_id=account.profile_id,
         platform=account.platform,
     )
+
+
+def confirm_erased(tx: Transaction, account_id: str) -> None:
+    """The same for an account that is erased: its receipt says so."""
+    row = tx.lock(ErasedAccountRow.select().where(ErasedAccountRow.account_id == account_id))
+    if row is None or row.platform_revocation != PlatformRevocation.PENDING.value:
+        return
+    ErasedAccountRow.update(platform_revocation=PlatformRevocation.CONFIRMED.value, update_time=tx.now_us).where(
+        ErasedAccountRow.account_id == account_id
+    ).execute(tx.database)
+    tx.event(EventKind.PLATFORM_REVOCATION_CONFIRMED, account_id=account_id, profile_id="", platform=row.platform)
 
 
 def retry(tx: Transaction, revocation_id: str, due_us: int, error: str) -> None:

@@ -26,8 +26,19 @@ from server.accounts.grants import (
     TokenSet,
     UnreadReplies,
 )
-from server.accounts.model import Account, AccountFilter, Block, Identity, Page, Pause, Secret, StatusReason
-from server.storage import accounts, audit, claims, grants, identities, operating, requests, revocations, unread
+from server.accounts.model import (
+    Account,
+    AccountFilter,
+    Block,
+    Erasure,
+    Identity,
+    Page,
+    Pause,
+    Receipt,
+    Secret,
+    StatusReason,
+)
+from server.storage import accounts, audit, claims, erase, grants, identities, operating, requests, revocations, unread
 from server.storage.engine import Engine
 from server.storage.gathered import Gathered
 from server.storage.schema import RequestRow, SecretRow
@@ -235,6 +246,39 @@ class Store:
 
     async def verify_chain(self, noted: Place | None = None) -> ChainReport:
         return await self._engine.survey(lambda database: audit.verify(database, noted, self._engine.locks_rows))
+
+    # --- erasing
+
+    async def begin_erasure(self, profile_id: str, *, caller: str) -> Erasure:
+        return await self._write(lambda tx: erase.begin(tx, profile_id, caller))
+
+    async def erase_account(self, account_id: str, erasure: Erasure, *, supported: bool, ends_user_grant: bool) -> None:
+        await self._write(lambda tx: erase.erase_account(tx, account_id, erasure, supported, ends_user_grant))
+
+    async def erase_traces(self, erasure: Erasure) -> bool:
+        return await self._write(lambda tx: erase.erase_traces(tx, erasure))
+
+    async def open_erasures(self, *, limit: int) -> list[Erasure]:
+        return await self._read(lambda tx: erase.open_erasures(tx, limit))
+
+    async def settle_erasure(self, erasure: Erasure) -> bool:
+        return await self._write(lambda tx: erase.settle(tx, erasure))
+
+    async def receipt(self, erasure_id: str) -> Receipt:
+        return await self._read(lambda tx: erase.receipt(tx, erasure_id))
+
+    async def wipe(self) -> None:
+        await self._engine.wipe()
+
+    async def erase_revoked(self, *, before: datetime, limit: int) -> int:
+        return await self._write(lambda tx: erase.erase_revoked(tx, before, limit))
+
+    async def prune_audit(self, *, before: datetime, limit: int) -> int:
+        def prune(tx: Transaction) -> int:
+            erase.forget_receipts(tx, before)
+            return audit.prune(tx, before, limit)
+
+        return await self._write(prune)
 
     # --- running
 

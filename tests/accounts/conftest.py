@@ -13,6 +13,7 @@ from server.accounts.blocks import Blocks
 from server.accounts.callback import Callback
 from server.accounts.callers import Caller
 from server.accounts.connect import Connector
+from server.accounts.erase import Eraser
 from server.accounts.exchange import Exchanger
 from server.accounts.explain import Explainer
 from server.accounts.flow import AuthorizationResponse, SendBrowser
@@ -50,6 +51,7 @@ class House:
     pauses: PauseWatch
     identities: IdentityReader
     revoker: Revoker
+    eraser: Eraser
     gate: Gate
     journal: FileJournal
 
@@ -105,6 +107,7 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
     reader, blocks = Reader(store, platforms), Blocks(store)
     journal = FileJournal(tmp_path / "journal", vault, new_id)
     refresher = Refresher(store, platforms, gates, journal, observer, owner="me", lease=minute, min_interval=minute)
+    revoker = Revoker(store, reader, platforms, gates, observer)
     return House(
         store=store,
         clock=clock,
@@ -122,7 +125,8 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
         explainer=Explainer(store, reader, gates),
         pauses=PauseWatch(store, gates, refresher),
         identities=IdentityReader(store, platforms, gates),
-        revoker=Revoker(store, reader, platforms, gates, observer),
+        revoker=revoker,
+        eraser=Eraser(store, platforms, revoker),
         gate=gate,
         journal=journal,
     )

@@ -9,7 +9,14 @@ from google.protobuf.descriptor import EnumDescriptor
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1 import connected_account_pb2
 from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
-from synposter_accounts import Account, AccountStatus, AuthorizationResponse, PlatformRevocation, StatusReason
+from synposter_accounts import (
+    Account,
+    AccountStatus,
+    AuthorizationResponse,
+    ErasedAccount,
+    PlatformRevocation,
+    StatusReason,
+)
 
 from tests.clients.either import Either
 from tests.clients.told import ACCOUNT, Told
@@ -132,6 +139,16 @@ async def test_a_revoke_says_what_the_platform_confirmed(client: Either, told: T
     assert told.requests == [pb.RevokeRequest(id="1")]
     assert revoked.account.status is AccountStatus.REVOKED
     assert revoked.platform_revocation is PlatformRevocation.KEPT_FOR_SIBLING
+
+
+async def test_a_deleted_profile_has_a_receipt(client: Either, told: Told) -> None:
+    erased = pb.ErasedAccount(account_id="1", platform="twitter", platform_revocation="PLATFORM_REVOCATION_CONFIRMED")
+    erased.erase_time.FromDatetime(TIME)
+    told.line = [pb.DeleteProfileResponse(erasure_id="e", erase_time=erased.erase_time, accounts=[erased])]
+    receipt = await client.call("delete_profile", "p")
+    assert told.requests == [pb.DeleteProfileRequest(profile_id="p")]
+    assert (receipt.erasure_id, receipt.erase_time) == ("e", TIME)
+    assert receipt.accounts == (ErasedAccount("1", "twitter", PlatformRevocation.CONFIRMED, TIME, None),)
 
 
 @pytest.mark.parametrize(

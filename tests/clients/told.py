@@ -66,6 +66,9 @@ class Told(pb_grpc.AccountServiceServicer):
     async def Revoke(self, request: Any, context: Any) -> Any:
         return await self.answer(request, context, pb.RevokeResponse(account=ACCOUNT))
 
+    async def DeleteProfile(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, pb.DeleteProfileResponse(erasure_id="e"))
+
 
 def failure(code: int, *details: Any) -> status_pb2.Status:
     status = status_pb2.Status(code=code, message="no")

@@ -18,7 +18,7 @@ from server.accounts.callers import Caller, Permission
 from server.accounts.events import EventFilter, EventPage
 from server.accounts.explain import Story
 from server.accounts.flow import Begun
-from server.accounts.model import Account, Block, Page, PlatformRevocation, Status, StatusReason
+from server.accounts.model import Account, Block, ErasedAccount, Page, PlatformRevocation, Receipt, Status, StatusReason
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
 from server.rpc.credentials import Credentials
@@ -69,6 +69,9 @@ class UseCases:
             "refresh": (make_account(), True),
             "explain": Story(make_account(), None, (), "it is refreshed", MOMENT, ""),
             "page": EventPage((), more=False),
+            "delete_profile": Receipt(
+                ID, MOMENT, (ErasedAccount(ID, "twitter", PlatformRevocation.CONFIRMED, MOMENT, MOMENT),)
+            ),
             "revoke": make_account(
                 status=Status.REVOKED,
                 status_reason=StatusReason.REVOKED_BY_CALLER,
@@ -94,6 +97,9 @@ class UseCases:
 
     async def explain(self, caller: Caller, account_id: str) -> Any:
         return await self._answer("explain", caller, {"account_id": account_id})
+
+    async def delete_profile(self, caller: Caller, profile_id: str) -> Any:
+        return await self._answer("delete_profile", caller, {"profile_id": profile_id})
 
     async def page(self, caller: Caller, which: EventFilter, **given: Any) -> Any:
         return await self._answer("page", caller, {"which": which, **given})
@@ -147,7 +153,7 @@ class Edge:
         self.ping = Ping()
         cases = self.use_cases
         tokens = PageTokens(b"k" * 32)
-        service = AccountService(cases, cases, cases, cases, tokens)
+        service = AccountService(cases, cases, cases, cases, cases, tokens)
         by_hash = {sha256(key.encode()).digest(): caller for key, caller in by_key.items()}
         self.blocks = Blocks(cases)
         self.now = 0.0

@@ -19,6 +19,7 @@ REQUESTS = {
     "ListAccounts": pb.ListAccountsRequest(profile_id="acme:ada"),
     "RefreshAccount": pb.RefreshAccountRequest(id=ID),
     "Revoke": pb.RevokeRequest(id=ID),
+    "DeleteProfile": pb.DeleteProfileRequest(profile_id="acme:ada"),
     "ExplainAccount": ExplainAccountRequest(id=ID),
     "ListAuditEvents": ListAuditEventsRequest(),
 }
@@ -29,6 +30,7 @@ PROMISED = {
     "ListAccounts": Permission.READ,
     "RefreshAccount": Permission.REFRESH,
     "Revoke": Permission.REVOKE,
+    "DeleteProfile": Permission.DELETE,
     "ExplainAccount": Permission.OPERATE,
     "ListAuditEvents": Permission.OPERATE,
 }

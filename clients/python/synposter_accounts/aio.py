@@ -19,10 +19,12 @@ from synposter_accounts.model import (
     AccountStatus,
     AuthorizationResponse,
     Connect,
+    Erasure,
     Refreshed,
     Revoked,
     to_account,
     to_connect,
+    to_erasure,
     to_refreshed,
     to_revoked,
 )
@@ -120,6 +122,14 @@ class AsyncAccounts:
         Raises AccountNotFound.
         """
         return to_revoked(await self._call(self._stub.Revoke, pb.RevokeRequest(id=account_id)))
+
+    async def delete_profile(self, profile_id: str) -> Erasure:
+        """Revokes and erases all accounts of a profile for good. Safe to repeat: the present outcome comes again.
+
+        Raises CallerNotPermitted.
+        """
+        request = pb.DeleteProfileRequest(profile_id=profile_id)
+        return to_erasure(await self._call(self._stub.DeleteProfile, request))
 
     async def close(self) -> None:
         await self._channel.close(None)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
@@ -92,6 +93,26 @@ class Revoked:
     platform_revocation: PlatformRevocation
 
 
+@dataclass(frozen=True, slots=True)
+class ErasedAccount:
+    """What is left of an erased account, and what the platform has confirmed by now."""
+
+    account_id: str
+    platform: str
+    platform_revocation: PlatformRevocation
+    erase_time: datetime | None
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The receipt of a deleted profile: its accounts, also those of earlier deletions."""
+
+    erasure_id: str
+    erase_time: datetime | None
+    accounts: tuple[ErasedAccount, ...]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class AuthorizationResponse:
     """The query parameters that a platform sent to your own redirect URI."""
@@ -114,7 +135,7 @@ def known(kind: type[E], number: int) -> E:
         return kind(0)
 
 
-def time_of(message: ConnectedAccount | pb.BeginConnectResponse, field: str) -> datetime | None:
+def time_of(message: Message, field: str) -> datetime | None:
     if not message.HasField(field):
         return None
     value: Timestamp = getattr(message, field)
@@ -152,3 +173,17 @@ def to_revoked(message: pb.RevokeResponse) -> Revoked:
 
 def to_refreshed(message: pb.RefreshAccountResponse) -> Refreshed:
     return Refreshed(to_account(message.account), message.refreshed)
+
+
+def to_erasure(message: pb.DeleteProfileResponse) -> Erasure:
+    accounts = tuple(
+        ErasedAccount(
+            account_id=each.account_id,
+            platform=each.platform,
+            platform_revocation=known(PlatformRevocation, each.platform_revocation),
+            erase_time=time_of(each, "erase_time"),
+            update_time=time_of(each, "update_time"),
+        )
+        for each in message.accounts
+    )
+    return Erasure(message.erasure_id, time_of(message, "erase_time"), accounts)

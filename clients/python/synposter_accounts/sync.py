@@ -18,10 +18,12 @@ from synposter_accounts.model import (
     AccountStatus,
     AuthorizationResponse,
     Connect,
+    Erasure,
     Refreshed,
     Revoked,
     to_account,
     to_connect,
+    to_erasure,
     to_refreshed,
     to_revoked,
 )
@@ -118,6 +120,14 @@ class Accounts:
         Raises AccountNotFound.
         """
         return to_revoked(self._call(self._stub.Revoke, pb.RevokeRequest(id=account_id)))
+
+    def delete_profile(self, profile_id: str) -> Erasure:
+        """Revokes and erases all accounts of a profile for good. Safe to repeat: the present outcome comes again.
+
+        Raises CallerNotPermitted.
+        """
+        request = pb.DeleteProfileRequest(profile_id=profile_id)
+        return to_erasure(self._call(self._stub.DeleteProfile, request))
 
     def close(self) -> None:
         self._channel.close()

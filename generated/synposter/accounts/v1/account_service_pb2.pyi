@@ -146,3 +146,33 @@ class RevokeResponse(_message.Message):
     account: _connected_account_pb2.ConnectedAccount
     platform_revocation: PlatformRevocation
     def __init__(self, account: _Optional[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]] = ..., platform_revocation: _Optional[_Union[PlatformRevocation, str]] = ...) -> None: ...
+
+class DeleteProfileRequest(_message.Message):
+    __slots__ = ("profile_id",)
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    profile_id: str
+    def __init__(self, profile_id: _Optional[str] = ...) -> None: ...
+
+class DeleteProfileResponse(_message.Message):
+    __slots__ = ("erasure_id", "erase_time", "accounts")
+    ERASURE_ID_FIELD_NUMBER: _ClassVar[int]
+    ERASE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    erasure_id: str
+    erase_time: _timestamp_pb2.Timestamp
+    accounts: _containers.RepeatedCompositeFieldContainer[ErasedAccount]
+    def __init__(self, erasure_id: _Optional[str] = ..., erase_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., accounts: _Optional[_Iterable[_Union[ErasedAccount, _Mapping]]] = ...) -> None: ...
+
+class ErasedAccount(_message.Message):
+    __slots__ = ("account_id", "platform", "platform_revocation", "erase_time", "update_time")
+    ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    ERASE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    account_id: str
+    platform: str
+    platform_revocation: PlatformRevocation
+    erase_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, account_id: _Optional[str] = ..., platform: _Optional[str] = ..., platform_revocation: _Optional[_Union[PlatformRevocation, str]] = ..., erase_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -71,6 +71,11 @@ class AccountServiceStub:
                 request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RevokeResponse.FromString,
                 _registered_method=True)
+        self.DeleteProfile = channel.unary_unary(
+                '/synposter.accounts.v1.AccountService/DeleteProfile',
+                request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.DeleteProfileRequest.SerializeToString,
+                response_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.DeleteProfileResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer:
@@ -141,6 +146,19 @@ class AccountServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteProfile(self, request, context):
+        """Deletes a profile: revokes all its accounts and erases them for good. Permission `delete`, for callers that see
+        all platforms.
+
+        From its return on the accounts are gone, as if they had never been. Their tokens are revoked at the platforms as
+        with Revoke, and erased once these have confirmed. What stays is a receipt and an audit without personal data.
+        Idempotent: a repeated call returns the present outcome, also for a profile that was never there. Accounts that are
+        connected afterwards are new ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -173,6 +191,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.Revoke,
                     request_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RevokeRequest.FromString,
                     response_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RevokeResponse.SerializeToString,
+            ),
+            'DeleteProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProfile,
+                    request_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.DeleteProfileRequest.FromString,
+                    response_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.DeleteProfileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -344,6 +367,33 @@ class AccountService:
             '/synposter.accounts.v1.AccountService/Revoke',
             synposter_dot_accounts_dot_v1_dot_account__service__pb2.RevokeRequest.SerializeToString,
             synposter_dot_accounts_dot_v1_dot_account__service__pb2.RevokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/synposter.accounts.v1.AccountService/DeleteProfile',
+            synposter_dot_accounts_dot_v1_dot_account__service__pb2.DeleteProfileRequest.SerializeToString,
+            synposter_dot_accounts_dot_v1_dot_account__service__pb2.DeleteProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,
