@@ -58,7 +58,8 @@ def size(seconds: float) -> list[Row]:
 
 async def idle_tick(local: Local) -> float:
     """Seconds that one round of all jobs takes; the median of many."""
-    from server.app import App, load_settings  # noqa: PLC0415 (imports the whole server)
+    from server.app import App  # noqa: PLC0415 (imports the whole server)
+    from server.parts import load_settings  # noqa: PLC0415 (imports the whole server)
 
     app = App(load_settings(local.config_file), run_jobs=False)
     await app.start()

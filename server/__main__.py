@@ -1,5 +1,5 @@
 """The command line: `python -m server --config FILE [COMMAND]`."""
 
-from server.cli import main
+from server.commands.main import main
 
 main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import resource
@@ -11,12 +10,8 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-
-import uuid_utils
 
 from server import config
 from server.accounts.audit import AuditLog, Linker
@@ -34,12 +29,9 @@ from server.accounts.pauses import PauseWatch
 from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.revoke import Revoker
-from server.accounts.timing import token_timeout
 from server.config import Settings
-from server.platforms.catalog import PLATFORMS
+from server.parts import DEFINITIONS, key_user, new_id, open_engine, registered_platforms
 from server.platforms.http import Sender
-from server.platforms.platform import RegisteredPlatform
-from server.platforms.registration import Registration
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates, TlsFiles, TlsUnusable
 from server.rpc.credentials import Credentials
@@ -48,14 +40,11 @@ from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
-from server.storage.clock import Clock
-from server.storage.engine import DatabaseUnusable, Engine, SqliteEngine
 from server.storage.journal import FileJournal
 from server.storage.key_use import check_not_retired
 from server.storage.key_watch import KeyWatch
 from server.storage.keyring import KeyRing
 from server.storage.migrate import check_keys, check_schema
-from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.vault import Vault
 from server.telemetry import Metrics, set_up_logging
@@ -67,74 +56,10 @@ IN_FLIGHT_CAP = 64
 SWEEP_LIMIT = 500
 CENSUS_SECONDS = 60
 RETENTION_SECONDS = 600
-DEFINITIONS = {definition.id: definition for definition in PLATFORMS}
 
 
 class StartRefused(Exception):
     """The service cannot start; the text says why and what to do."""
-
-
-def load_settings(file: Path) -> Settings:
-    """Raises ConfigError."""
-    return config.load(file, tuple(DEFINITIONS))
-
-
-def open_engine(settings: Settings, *, create: bool = False, alone: bool = True) -> Engine:
-    """The database that the settings name; not `alone` for a command beside a server. Raises DatabaseUnusable."""
-    path = settings.database.path
-    if path is None:
-        return PostgresEngine(settings.database.url)
-    if not path.exists() and not create:
-        raise DatabaseUnusable(f"there is no database {path}; run: {migrate_hint()}")
-    return SqliteEngine(path, alone=alone)
-
-
-def new_id() -> str:
-    """UUIDv7 text: ids made later sort later."""
-    return str(uuid_utils.uuid7())
-
-
-def key_user(settings: Settings) -> str:
-    """Names a process in the database in the same way after a restart: a journal folder belongs to one process."""
-    return f"{socket.gethostname()}:{settings.journal_folder}"
-
-
-def registered_platforms(settings: Settings, sender: Sender, clock: Clock) -> dict[str, RegisteredPlatform]:
-    """The platforms that the settings name, each with its registration."""
-    return {name: registered_platform(settings, name, sender, clock) for name in settings.platforms}
-
-
-def registered_platform(settings: Settings, name: str, sender: Sender, clock: Clock) -> RegisteredPlatform:
-    registered = settings.platforms[name]
-    definition = DEFINITIONS[name]
-    interval = settings.refresh.identity_interval
-    if interval is None and registered.sandboxed:
-        interval = config.SANDBOX_IDENTITY_INTERVAL
-    if interval is not None:
-        definition = dataclasses.replace(definition, identity_interval=interval)
-    if registered.sandboxed:
-        # The settings allow plain http for loopback alone; oauthlib has no finer switch than this one.
-        os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
-    registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
-    limit = token_timeout(settings.refresh.lease)
-    return RegisteredPlatform(definition, registration, sender, clock, token_timeout=limit)
-
-
-@asynccontextmanager
-async def store_beside(settings: Settings) -> AsyncIterator[Store]:
-    """The store for a command that works beside a running server, or without one.
-
-    Raises KeyRingError, SchemaMismatch, DatabaseUnusable.
-    """
-    ring = KeyRing.load(settings.keys.file)
-    engine = open_engine(settings, alone=False)
-    try:
-        check_schema(engine.database)
-        check_keys(engine.database, ring)
-        check_not_retired(engine.database, ring)
-        yield Store(engine, Vault(ring), new_id)
-    finally:
-        engine.close()
 
 
 class App:
@@ -354,7 +279,3 @@ async def serve_until_signal(settings: Settings) -> None:
     await app.start()
     await stop.wait()
     await app.stop()
-
-
-def migrate_hint() -> str:
-    return "python -m server --config FILE migrate"

@@ -21,13 +21,9 @@ ROOMS = (
     "scheduler",
     "telemetry",
     "app",
+    "parts",
+    "commands",
     "__main__",
-    "cli",
-    "operate",
-    "operate_callers",
-    "plainly",
-    "key_commands",
-    "key_life",
 )
 MAY_USE = {
     "accounts": set(),
@@ -39,12 +35,8 @@ MAY_USE = {
     "scheduler": {"accounts"},
     "telemetry": {"accounts"},
     "app": set(ROOMS),
-    "cli": set(ROOMS),
-    "operate": set(ROOMS),
-    "operate_callers": set(ROOMS),
-    "plainly": set(ROOMS),
-    "key_commands": set(ROOMS),
-    "key_life": set(ROOMS),
+    "parts": set(ROOMS),
+    "commands": set(ROOMS),
     "__main__": set(ROOMS),
 }
 ONLY_IN = {

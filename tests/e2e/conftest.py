@@ -17,7 +17,8 @@ from synposter_accounts import Account, AsyncAccounts
 from sandbox.control import Control
 from sandbox.local import Local, free_port
 from sandbox.server import running
-from server.app import App, load_settings, open_engine
+from server.app import App
+from server.parts import load_settings, open_engine
 from server.storage.clock import Clock
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate

@@ -11,7 +11,7 @@ from synposter_accounts import PlatformPaused
 
 from sandbox.control import Control
 from sandbox.local import Local
-from server import operate
+from server.commands import operate
 from tests.e2e.conftest import PROFILE, Whole
 from tests.e2e.test_processes import connected, grpcurl, until
 

@@ -23,7 +23,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from sandbox.control import Control
 from sandbox.local import Local, free_port
 from server.accounts.model import Status
-from server.app import load_settings, new_id, open_engine
+from server.parts import load_settings, new_id, open_engine
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from server.storage.store import Store

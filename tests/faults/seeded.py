@@ -6,7 +6,7 @@ from sandbox.control import Control
 from sandbox.ledger import marked
 from server.accounts.grants import NewGrant, TokenSet
 from server.accounts.model import Identity, Secret
-from server.app import new_id
+from server.parts import new_id
 from server.storage import accounts, grants
 from server.storage.store import Store
 from server.storage.transaction import Transaction

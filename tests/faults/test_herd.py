@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synposter_accounts import AsyncAccounts
 
-from server.app import load_settings, new_id, open_engine
+from server.parts import load_settings, new_id, open_engine
 from server.storage.keyring import KeyRing
 from server.storage.store import Store
 from server.storage.vault import Vault

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sandbox.local import Local, free_port
-from server.app import App, load_settings, open_engine
-from server.cli import main
+from server.app import App
+from server.commands.main import main
+from server.parts import load_settings, open_engine
 from server.storage import key_file
 from server.storage.keyring import KeyRing, KeyRingError
 from server.storage.migrate import migrate

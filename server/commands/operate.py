@@ -23,7 +23,7 @@ OUTCOMES = {
 
 async def platforms(settings: Settings) -> list[str]:
     """A line for each platform that this version knows."""
-    from server.app import DEFINITIONS, store_beside  # noqa: PLC0415 (imports the whole server)
+    from server.parts import DEFINITIONS, store_beside  # noqa: PLC0415 (imports the whole server)
 
     async with store_beside(settings) as store:
         pauses = {pause.platform: pause for pause in await store.pauses() if pause.reason}
@@ -39,7 +39,7 @@ async def platforms(settings: Settings) -> list[str]:
 
 async def set_pause(settings: Settings, platform: str, reason: str) -> None:
     """Raises ConfigError for a platform that is not registered."""
-    from server.app import store_beside  # noqa: PLC0415
+    from server.parts import store_beside  # noqa: PLC0415
 
     if platform not in settings.platforms:
         registered = ", ".join(sorted(settings.platforms))
@@ -50,7 +50,7 @@ async def set_pause(settings: Settings, platform: str, reason: str) -> None:
 
 async def unread(settings: Settings, *, read_again: bool) -> list[str]:
     """A line for each grant with unread replies; with `read_again`, what became of those that can be read."""
-    from server.app import registered_platforms, store_beside  # noqa: PLC0415
+    from server.parts import registered_platforms, store_beside  # noqa: PLC0415
     from server.platforms.http import Sender  # noqa: PLC0415
 
     async with store_beside(settings) as store:
@@ -74,7 +74,7 @@ def operator() -> str:
 
 async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str], bool]:
     """What a walk over the audit's hash chain found, and whether the chain is whole. Raises ConfigError."""
-    from server.app import store_beside  # noqa: PLC0415
+    from server.parts import store_beside  # noqa: PLC0415
 
     noted = None if head is None else to_place(head)
     async with store_beside(settings) as store:

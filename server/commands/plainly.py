@@ -34,6 +34,6 @@ def told_plainly() -> Iterator[None]:
 
 def load(config_file: Path) -> config.Settings:
     """Raises ConfigError."""
-    from server.app import load_settings  # noqa: PLC0415 (imports the whole server)
+    from server.parts import load_settings  # noqa: PLC0415 (imports the whole server)
 
     return load_settings(config_file)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from server import key_life
-from server.plainly import load, told_plainly
+from server.commands import key_life
+from server.commands.plainly import load, told_plainly
 from server.storage.keyring import KeyRing
 
 DEFAULT_RATE = 2000.0

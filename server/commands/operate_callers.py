@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from server.accounts.callers import Permission
 from server.accounts.model import Block
+from server.commands.operate import columns, shown
 from server.config import CallerSettings, ConfigError, Settings
-from server.operate import columns, shown
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -70,7 +70,7 @@ async def check(settings: Settings, name: str) -> list[str]:
 
 async def set_block(settings: Settings, name: str, reason: str) -> None:
     """Raises ConfigError for a caller that is not in the configuration, unless it is to be unblocked."""
-    from server.app import store_beside  # noqa: PLC0415 (imports the whole server)
+    from server.parts import store_beside  # noqa: PLC0415 (imports the whole server)
 
     if reason:
         caller_of(settings, name)
@@ -81,7 +81,7 @@ async def set_block(settings: Settings, name: str, reason: str) -> None:
 
 
 async def blocked(settings: Settings) -> dict[str, Block]:
-    from server.app import store_beside  # noqa: PLC0415
+    from server.parts import store_beside  # noqa: PLC0415
 
     async with store_beside(settings) as store:
         return {block.caller: block for block in await store.blocks() if block.reason}

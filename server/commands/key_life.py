@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from server.commands.operate import columns, shown
 from server.config import Settings
-from server.operate import columns, shown
 from server.storage import key_file, key_use
 from server.storage.engine import DatabaseInUse, Engine, hold
 from server.storage.journal import key_ids_in
@@ -30,7 +30,7 @@ JOURNAL = "journal here"
 
 def refuse_over_data(settings: Settings) -> None:
     """Raises KeyRingError where a database holds what a new key would not open, DatabaseUnusable if none answers."""
-    from server.app import open_engine  # noqa: PLC0415 (imports the whole server)
+    from server.parts import open_engine  # noqa: PLC0415 (imports the whole server)
 
     path = settings.database.path
     if path is not None:
@@ -141,7 +141,7 @@ async def all_counts(settings: Settings, engine: Engine) -> dict[str, Counter[st
 @asynccontextmanager
 async def database_beside(settings: Settings) -> AsyncIterator[tuple[Engine, KeyRing]]:
     """The database, beside a running server or without one. Raises KeyRingError, SchemaMismatch, DatabaseUnusable."""
-    from server.app import open_engine  # noqa: PLC0415 (imports the whole server)
+    from server.parts import open_engine  # noqa: PLC0415 (imports the whole server)
 
     ring = KeyRing.load(settings.keys.file)
     engine = open_engine(settings, alone=False)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from server import config, operate, operate_callers
+from server import config
 from server.accounts.callers import Permission
-from server.key_commands import keys_group
-from server.plainly import load, told_plainly
+from server.commands import operate, operate_callers
+from server.commands.keys import keys_group
+from server.commands.plainly import load, told_plainly
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 
@@ -43,7 +44,8 @@ def main(context: click.Context, config_file: Path) -> None:
 @click.pass_obj
 def serve(config_file: Path) -> None:
     """Serve until SIGTERM or SIGINT (the default command)."""
-    from server.app import StartRefused, load_settings, serve_until_signal  # noqa: PLC0415 (other commands need less)
+    from server.app import StartRefused, serve_until_signal  # noqa: PLC0415 (other commands need less)
+    from server.parts import load_settings  # noqa: PLC0415 (other commands need less)
 
     with told_plainly():
         settings = load_settings(config_file)
@@ -59,7 +61,7 @@ def serve(config_file: Path) -> None:
 @click.pass_obj
 def migrate_command(config_file: Path) -> None:
     """Bring the database to the schema of this version. Only this command changes the schema."""
-    from server.app import open_engine  # noqa: PLC0415 (imports the whole server)
+    from server.parts import open_engine  # noqa: PLC0415 (imports the whole server)
 
     with told_plainly():
         settings = load(config_file)
