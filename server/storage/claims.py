@@ -100,7 +100,8 @@ def claim_these(
             (GrantRow.state == GrantState.READY) & (GrantRow.attempts == 0) & (since <= micros(tx.now - min_interval))
         )
     named = GrantRow.id.in_(list(grant_ids)) & (GrantRow.refreshable == True)  # noqa: E712 (SQL)
-    rows = tx.lock_free(GrantRow.select().where(named & (due | early)))
+    # Whoever finds a named grant locked waits: so it sees the claim of another process, and can wait for its result.
+    rows = tx.lock_all(GrantRow.select().where(named & (due | early)).order_by(GrantRow.id))
     for row in rows if caller else ():
         # Recorded before anything is sent: a use of a grant that cannot be recorded does not happen.
         tx.event(
