@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.model import Secret
-from server.config.values import Address, AddressOrOff, KeyHash, San, Span, is_loopback, split_address
+from server.config.values import Address, AddressOrOff, KeyHash, San, Span, Switch, is_loopback, split_address
 
 PASSWORDS = re.compile(r"(//[^:/?#@]*:)[^/?#]*(?=@)|([?&](?:ssl)?password=)[^&#]*")
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "identity_endpoint", "api_base")
@@ -39,7 +39,7 @@ class Server(Section):
     grpc_listen: Address = "127.0.0.1:50051"
     http_listen: Address = "127.0.0.1:8080"
     public_url: str
-    reflection: bool | None = None
+    reflection: Switch | None = None
     drain_timeout: Span = timedelta(seconds=30)
     metrics_listen: AddressOrOff = None
     tls: Tls | None = None
@@ -133,7 +133,7 @@ class CallerSettings(Section):
     platforms: tuple[str, ...] | None = None
     return_urls: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
-    allow_shim_completion: bool = False
+    allow_shim_completion: Switch = False
     rate: float | None = Field(default=None, gt=0, le=1_000_000, allow_inf_nan=False)
     accounts_a_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     revokes_a_minute: int = Field(default=1_000, ge=1, le=1_000_000)

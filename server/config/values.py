@@ -87,6 +87,14 @@ def key_hash(text: str) -> str:
     return text
 
 
+def to_switch(value: Any) -> Any:
+    """Only true and false, which are text in the environment: a 1 was meant for another key."""
+    found = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError("true or false")
+    return found
+
+
 def subject_alternative_name(text: str) -> str:
     if not SAN.fullmatch(text):
         raise ValueError('a name in a certificate: "spiffe://example.com/publisher" or "dns:publisher.example.com"')
@@ -97,3 +105,4 @@ Address = Annotated[str, AfterValidator(listen_address)]
 AddressOrOff = Annotated[Address | None, BeforeValidator(lambda value: None if value == "" else value)]
 KeyHash = Annotated[str, AfterValidator(key_hash)]
 San = Annotated[str, AfterValidator(subject_alternative_name)]
+Switch = Annotated[bool, BeforeValidator(to_switch)]

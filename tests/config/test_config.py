@@ -101,7 +101,9 @@ def test_the_least_settings_have_sensible_defaults(folder: Path) -> None:
 def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCOUNTS_LOG__LEVEL", "debug")
     monkeypatch.setenv("ACCOUNTS_REFRESH__LEASE", "5m")
+    monkeypatch.setenv("ACCOUNTS_SERVER__REFLECTION", "false")
     settings = load(folder, changed("log.level", "error"))
+    assert settings.server.serves_reflection is False
     assert settings.log.level == "debug"
     assert settings.refresh.lease == timedelta(minutes=5)
 
@@ -148,6 +150,9 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("callers.web.certificate_sans", ["web.test"], "callers.web.certificate_sans.0: a name in a certificate"),
         ("callers.web.certificate_sans", ["dns:*.test"], "callers.web.certificate_sans.0: a name in a certificate"),
         ("callers.web.certificate_sans", ["dns:Web.test"], "callers.web.certificate_sans.0: a name in a certificate"),
+        ("callers.web.allow_shim_completion", 1, "callers.web.allow_shim_completion: true or false"),
+        ("callers.web.allow_shim_completion", "on", "callers.web.allow_shim_completion: true or false"),
+        ("server.reflection", 1, "server.reflection"),
         ("callers.web.rate", 0, "callers.web.rate"),
         ("callers.web.rate", "fast", "callers.web.rate"),
         ("callers.web.accounts_a_minute", 0, "callers.web.accounts_a_minute"),
