@@ -289,7 +289,7 @@ class Store(Protocol):
         """Whatever else names the profile: requests, the outbox, events; says whether to call it again."""
 
     async def open_erasures(self, *, limit: int) -> list[Erasure]:
-        """Those that were begun and are not settled, the oldest first."""
+        """Those that were interrupted, and those that may be settled by now, the oldest first."""
 
     async def settle_erasure(self, erasure: Erasure) -> bool:
         """Forgets the profile's id, unless something may be left or the erasure began anew; says whether it did."""

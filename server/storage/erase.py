@@ -88,8 +88,6 @@ def erase_account(tx: Transaction, account_id: str, erasure: Erasure, supported:
         return
     revocations.revoke_account(tx, account_id, erasure.caller, supported, ends_user_grant)
     account = AccountRow.select().where(AccountRow.id == account_id).get(tx.database)
-    for row in tx.lock_all(RevocationRow.select().where(RevocationRow.account_id == account_id)):
-        disown(tx, row)
     ErasedAccountRow.insert(
         account_id=account_id,
         erasure_id=erasure.id,
@@ -158,7 +156,9 @@ def redact(tx: Transaction, which: Any, caller: str) -> bool:
 
 
 def open_erasures(tx: Transaction, limit: int) -> list[Erasure]:
-    query = ErasureRow.select().where(ErasureRow.profile_id.is_null(False)).order_by(ErasureRow.create_time)
+    """Those that were interrupted, and those that may be settled by now."""
+    waiting = ErasureRow.erase_time.is_null() | (ErasureRow.create_time <= micros(tx.now - SETTLES_AFTER))
+    query = ErasureRow.select().where(ErasureRow.profile_id.is_null(False), waiting).order_by(ErasureRow.create_time)
     return [
         Erasure(row.id, row.profile_id, row.caller, instant(row.create_time))
         for row in query.limit(limit).execute(tx.database)

@@ -19,9 +19,10 @@ from server.accounts.errors import (
     Reason,
     StoreUnavailable,
 )
-from server.accounts.events import EventFilter
+from server.accounts.events import EventFilter, EventKind
 from server.accounts.model import Identity, PlatformRevocation, Receipt, Status
 from server.storage.engine import Engine
+from server.storage.transaction import Transaction, micros
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER, OPERATOR
 
@@ -258,6 +259,23 @@ async def test_a_crash_at_any_step_leaves_nothing_that_is_not_finished_later(
     assert rows(engine, "accounts") == rows(engine, "grants") == rows(engine, "revocations") == []
     await Linker(house.store, "me").work_off()
     assert (await house.store.verify_chain()).broken is None
+
+
+async def test_what_was_under_way_and_is_committed_after_the_deletion_is_erased_within_minutes(
+    house: House, engine: Engine
+) -> None:
+    await connect(house, "1", "ada-handle")
+    before = micros(await house.store.now())
+    await house.eraser.delete_profile(CALLER, PROFILE)
+    await house.eraser.work_off()
+
+    def late(tx: Transaction) -> None:
+        tx.event(EventKind.CONNECT_BEGUN, account_id=None, profile_id=PROFILE, platform="twitter")
+        tx._events[-1]["time"] = before
+
+    await house.store._write(late)
+    await settled(house)
+    assert PROFILE not in everything(engine, "erasures")
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
