@@ -185,6 +185,7 @@ def snapshot(database: Database, repeatable: bool) -> Iterator[None]:
     with database.atomic():
         if repeatable:
             database.execute_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            database.execute_sql("SET LOCAL statement_timeout = 0")  # one statement looks at every event
         yield
 
 
