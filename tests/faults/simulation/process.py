@@ -37,7 +37,8 @@ RUNNING: contextvars.ContextVar["Process"] = contextvars.ContextVar("running")
 
 LEASE = timedelta(seconds=60)
 MIN_INTERVAL = timedelta(minutes=1)
-LONGEST_SLEEP = 6 * 3600.0
+LONGEST_SLEEP = {"grants": 6 * 3600.0, "outbox": 6 * 3600.0, "requests": 600.0}
+"""The sweep also ends what no alarm rings for: the stubs of grants whose refresh never came back."""
 
 
 class ProcessEngine:
@@ -189,7 +190,7 @@ class Process:
             idle = 0 if await self._job(kind, idle, work) else min(idle + 1, 6)
             now = world.loop.time()
             wait = seconds * 2**idle if self.journal.depth == 0 else seconds
-            await world.alarms[kind].sleep_until(max(now + wait, min(world.next_due(kind), now + LONGEST_SLEEP)))
+            await world.alarms[kind].sleep_until(max(now + wait, min(world.next_due(kind), now + LONGEST_SLEEP[kind])))
 
     async def _job(self, kind: str, idle: int, work: Callable[[], Awaitable[int]]) -> int:
         try:
