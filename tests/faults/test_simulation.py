@@ -5,6 +5,7 @@ long form lives through, `SIMULATION_FIRST` where it begins.
 """
 
 import asyncio
+import logging
 import os
 import random
 from collections import Counter
@@ -25,6 +26,12 @@ SEEDS = (0, 1, 2, 6, 7, 8)
 MANY = int(os.environ.get("SIMULATION_SEEDS", "300"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "1000"))
 ENOUGH_TO_NOTICE = 40
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """A world logs thousands of failures; its chronicle tells what matters."""
+    caplog.set_level(logging.CRITICAL + 1)
 
 
 def live(seed: int, folder: Path) -> Outcome:

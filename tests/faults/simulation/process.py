@@ -130,6 +130,13 @@ class Process:
     def start(self) -> None:
         self.spawn(self._serve())
 
+    async def drain(self) -> None:
+        """As the composition root does on SIGTERM: claims nothing more and ends what was begun."""
+        for worker in (self.refresher, self.identities, self.revoker):
+            worker.stop()
+        await self.refresher.settled()
+        await self.revoker.drain()
+
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that dies with this process, as do all that it starts."""
         context = contextvars.copy_context()

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from server.accounts.grants import GrantState
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from server.storage.schema import AccountRow, GrantRow, RevocationRow
@@ -31,6 +32,7 @@ T = TypeVar("T")
 CALM = timedelta(hours=4)
 """What may pass, beyond a life of an access token, before everything has come to rest: backoffs, leases, retries."""
 
+DRAIN_SECONDS = 60.0
 NEVER = 1e12
 
 NEXT_DUE = {
@@ -177,6 +179,12 @@ class World:
             process.paused_until = 0.0
 
     async def _come_to_rest(self) -> None:
+        """Drains every process, and has the judge look at what is left."""
+        drained = [process.spawn(process.drain()) for process in self.running()]
+        _, unfinished = await asyncio.wait(drained, timeout=DRAIN_SECONDS)
+        sent = GrantRow.select().where(GrantRow.state == GrantState.SENT).count(self.engine.database)
+        if unfinished or sent:
+            self.judge.object(f"{len(unfinished)} drains did not end and {sent} refreshes did not either")
         store = Store(self.engine, self.vault, self.new_id)
         ids = [row.id for row in AccountRow.select(AccountRow.id).execute(self.engine.database)]
         due = RevocationRow.select().where(RevocationRow.due_time.is_null(False)).count(self.engine.database)
