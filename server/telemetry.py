@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TextIO
 
 import structlog
@@ -118,10 +118,21 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self._of_refresh = cache(self._children_of_refresh)
+
+    def _children_of_refresh(self, platform: str, outcome: str) -> tuple[Counter, Histogram, Histogram]:
+        """Looked up once: labels cost more than counting."""
+        return (
+            self._refreshes.labels(platform, outcome),
+            self._refresh_seconds.labels(platform),
+            self._refresh_lag.labels(platform),
+        )
+
     def refreshed(self, platform: str, outcome: str, seconds: float, lag: timedelta) -> None:
-        self._refreshes.labels(platform, outcome).inc()
-        self._refresh_seconds.labels(platform).observe(seconds)
-        self._refresh_lag.labels(platform).observe(max(0.0, lag.total_seconds()))
+        count, durations, lags = self._of_refresh(platform, outcome)
+        count.inc()
+        durations.observe(seconds)
+        lags.observe(max(0.0, lag.total_seconds()))
 
     def watch(self, gates: Mapping[str, Gate], journal: Journal) -> None:
         """Reads the state of gates and journal whenever it is asked for."""

@@ -13,6 +13,7 @@ from server.accounts.errors import NotSent, OutcomeUnknown
 from server.platforms.messages import HttpReply, HttpRequest
 
 LARGEST_REPLY = 64 * 1024
+READ_SIZE = 16 * 1024
 CONNECT_SECONDS = 5.0
 LAST_LOOK_SECONDS = 0.25
 IDLE_SECONDS = 10.0
@@ -71,7 +72,7 @@ class Sender:
                     timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds(limit)),
                 ) as response,
             ):
-                async for chunk in response.content.iter_chunked(16 * 1024):
+                while chunk := await response.content.read(READ_SIZE):
                     received += chunk
                     if len(received) > LARGEST_REPLY:
                         raise OutcomeUnknown("the reply is too large", status=response.status, reply=bytes(received))

@@ -76,7 +76,9 @@ class RegisteredPlatform:
     async def refresh(self, token_set: TokenSet) -> TokenSet:
         if token_set.refresh_token is None:
             raise ValueError("a token set without refresh token is not refreshed")
-        request = oauth.refresh_request(self._definition, self._registration, token_set.refresh_token)
+        request = oauth.refresh_request(
+            self._definition, self._registration, token_set.refresh_token, self.endpoints.token
+        )
         now = self._now()  # before it is sent: a slow answer must not make the expiry late
         reply = await self._sender.send(request, self._token_timeout)
         return oauth.read_refresh(self._definition, self._registration, reply, token_set, now)

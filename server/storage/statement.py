@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from peewee import Database, Value
+
+Row = TypeVar("Row")
+
+LARGEST_BLOCK = 64
 
 
 class Slot:
@@ -14,7 +19,7 @@ class Slot:
         self.name = name
 
 
-def slot(name: str) -> Value:
+def slot(name: str = "") -> Value:
     return Value(Slot(name), converter=False)
 
 
@@ -29,6 +34,12 @@ class Statement:
         parameters = [values[p.name] if isinstance(p, Slot) else p for p in self._parameters]
         return database.execute_sql(self.sql, parameters)
 
+    def run_in_order(self, database: Database, values: Iterable[Any]) -> Any:
+        """With the values of the slots in the order in which they stand in the query; a DB-API cursor."""
+        values = iter(values)
+        parameters = [next(values) if isinstance(p, Slot) else p for p in self._parameters]
+        return database.execute_sql(self.sql, parameters)
+
 
 class Statements:
     """The compiled statements of one database, made when they are first needed."""
@@ -41,3 +52,12 @@ class Statements:
         if statement is None:
             statement = self._made[key] = Statement(database, build())
         return statement
+
+
+def blocks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Rows in blocks whose sizes are powers of two: one statement is compiled per size, so there must be few."""
+    start = 0
+    while left := len(rows) - start:
+        size = min(LARGEST_BLOCK, 1 << (left.bit_length() - 1))
+        yield rows[start : start + size]
+        start += size

@@ -12,7 +12,7 @@ from peewee import CTE, ValuesList
 
 from server.accounts.grants import GrantState, Refreshed
 from server.storage.schema import GrantRow
-from server.storage.statement import slot
+from server.storage.statement import blocks, slot
 from server.storage.token_sets import grant_context, pack
 from server.storage.transaction import Transaction, optional_micros
 
@@ -22,6 +22,10 @@ FRESH = ("grant_id", "spent", "token_set", "refreshable", "expire_time", "due_ti
 
 def swap(tx: Transaction, group: Sequence[Refreshed]) -> list[bool]:
     """Puts each new token set in the place of the generation that was spent for it; says for each if that was there."""
+    return [stored for block in blocks(group) for stored in swap_block(tx, block)]
+
+
+def swap_block(tx: Transaction, group: Sequence[Refreshed]) -> list[bool]:
     sealed = [seal(tx, refreshed) for refreshed in group]
     values: dict[str, Any] = {"now": tx.now_us}
     for number, (refreshed, token_set) in enumerate(zip(group, sealed, strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +12,13 @@ from peewee import Database
 from server.accounts.audit import Origin
 from server.accounts.events import DONE, KEPT_FACTS, EventKind
 from server.storage.schema import CounterRow, EventRow
-from server.storage.statement import Statements
+from server.storage.statement import Statements, blocks, slot
 from server.storage.vault import Vault
+
+RECORDED = [name for name in EventRow._meta.sorted_field_names if name != EventRow.chain_position.name]
+"""What is known of an event when it is written; linking it to the others comes later."""
+
+COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 class Transaction:
@@ -106,15 +111,29 @@ class Transaction:
             return
         changes = [event for event in self._events if event["kind"].changes_account]
         if changes:
-            taken = CounterRow.update(value=CounterRow.value + len(changes)).where(CounterRow.name == "events")
-            [row] = taken.returning(CounterRow.value).execute(self.database)
-            for number, event in enumerate(changes, row.value - len(changes) + 1):
+            taken = self.run("take_numbers", take_numbers, count=len(changes)).fetchone()[0]
+            for number, event in enumerate(changes, taken - len(changes) + 1):
                 event["number"] = number
-        EventRow.insert_many(self._events).execute(self.database)
+        for block in blocks(self._events):
+            self._insert(block)
+
+    def _insert(self, events: Sequence[dict[str, Any]]) -> None:
+        statement = self.statements.get(("events", len(events)), self.database, lambda: insert_events(len(events)))
+        statement.run_in_order(self.database, [event[name] for event in events for name in RECORDED])
+
+
+def take_numbers() -> Any:
+    after = CounterRow.value + slot("count")
+    return CounterRow.update(value=after).where(CounterRow.name == "events").returning(CounterRow.value)
+
+
+def insert_events(count: int) -> Any:
+    fields = [getattr(EventRow, name) for name in RECORDED]
+    return EventRow.insert_many([[slot() for _ in fields] for _ in range(count)], fields=fields)
 
 
 def to_json(facts: dict[str, Any]) -> str:
-    return json.dumps(facts, separators=(",", ":"))
+    return COMPACT.encode(facts)
 
 
 def micros(time: datetime) -> int:

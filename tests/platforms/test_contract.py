@@ -114,7 +114,7 @@ async def test_an_exchange_is_one_form_with_the_code_and_our_credentials(
 
 @every
 def test_a_refresh_is_one_form_with_the_refresh_token_and_our_credentials(definition: OAuth2Platform) -> None:
-    request = oauth.refresh_request(definition, OURS, Secret("rt-1"))
+    request = oauth.refresh_request(definition, OURS, Secret("rt-1"), definition.token_endpoint)
     form = form_of(request.body)
     assert (request.method, request.url) == ("POST", definition.token_endpoint)
     assert (form["grant_type"], form["refresh_token"]) == ("refresh_token", "rt-1")

@@ -46,17 +46,18 @@ def read(status: int, body: Any = b"", definition: OAuth2Platform = TWITTER, **h
 
 
 def test_two_refreshes_never_share_a_token() -> None:
-    bodies = [oauth.refresh_request(TWITTER, OURS, Secret(f"rt-{n}")).body.decode() for n in range(3)]
+    tokens = [Secret(f"rt-{n}") for n in range(3)]
+    bodies = [oauth.refresh_request(TWITTER, OURS, token, TWITTER.token_endpoint).body.decode() for token in tokens]
     assert [parse_qs(body)["refresh_token"] for body in bodies] == [["rt-0"], ["rt-1"], ["rt-2"]]
 
 
 def test_an_empty_refresh_token_is_never_sent() -> None:
     with pytest.raises(ValueError, match="no refresh token"):
-        oauth.refresh_request(TWITTER, OURS, Secret(""))
+        oauth.refresh_request(TWITTER, OURS, Secret(""), TWITTER.token_endpoint)
 
 
 def test_no_request_shows_a_secret() -> None:
-    request = oauth.refresh_request(TWITTER, OURS, Secret("rt-canary"))
+    request = oauth.refresh_request(TWITTER, OURS, Secret("rt-canary"), TWITTER.token_endpoint)
     assert "canary" not in repr(request) and "s e+cret" not in repr(OURS)
 
 
