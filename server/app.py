@@ -194,7 +194,13 @@ class App:
             ping=self._ready,
             reflection=settings.serves_reflection,
         )
-        self.web = CallbackServer(self.callback.answer, self._healthy, settings.drain_timeout)
+        self.web = CallbackServer(
+            self.callback.answer,
+            self._healthy,
+            settings.drain_timeout,
+            platforms=self.platforms,
+            clock=self._monotonic,
+        )
         try:
             self.http_port = await self.web.start(*config.split_address(settings.http_listen))
             if settings.metrics_listen is not None:

@@ -1,4 +1,4 @@
-"""The pages that a browser can end on: four, constant, self-contained. Nothing of a request is ever shown."""
+"""The pages that a browser can meet: constant, self-contained. Nothing of a request is ever shown."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ class Page:
 
 
 def render(kind: ResultPage, status: int, title: str, happened: str, what_next: str) -> Page:
+    """`kind` is the page whose colour and symbol it has."""
     text = HTML.format(kind=kind, title=title, happened=happened, next=what_next, style=STYLE, symbol=SYMBOLS[kind])
     return Page(status, text.encode())
 
@@ -118,3 +119,12 @@ PAGES: Final = {
         "Go back to the app you came from and start again. If it keeps failing, tell the people who run the app.",
     ),
 }
+
+BUSY: Final = render(
+    ResultPage.EXPIRED,
+    503,
+    "One moment",
+    "Many people are coming back at once.",
+    "This page tries again by itself; you need do nothing.",
+)
+"""Sent with a header that makes the browser come again."""

@@ -1,4 +1,4 @@
-"""The four result pages in a real browser: they stand alone, and can be read by day and by night."""
+"""The pages in a real browser: they stand alone, and can be read by day and by night."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ async def shown_at() -> AsyncIterator[str]:
     async def healthy() -> bool:
         return True
 
-    server = CallbackServer(answer, healthy, timedelta(seconds=1))
+    server = CallbackServer(answer, healthy, timedelta(seconds=1), platforms=list(ResultPage))
     port = await server.start("127.0.0.1", 0)
     yield f"http://127.0.0.1:{port}/oauth/callback"
     await server.stop()
@@ -50,6 +50,27 @@ async def test_a_page_asks_for_nothing_and_breaks_no_policy(
     assert [each for each in watched.complaints if not each.startswith(STATUS_NOTE)] == []
     assert watched.requests == [url]
     assert [record.message for record in caplog.records] == ["http"]
+
+
+async def test_a_browser_that_comes_when_many_do_comes_again_by_itself(phone: BrowserContext) -> None:
+    now = 1000.0
+
+    async def answer(name: str, response: AuthorizationResponse) -> ShowPage:
+        return ShowPage(ResultPage.CONNECTED)
+
+    async def healthy() -> bool:
+        return True
+
+    server = CallbackServer(answer, healthy, timedelta(seconds=1), platforms=["twitter"], clock=lambda: now)
+    port = await server.start("127.0.0.1", 0)
+    while server._callbacks.take() == 0:
+        pass
+    page = await phone.new_page()
+    response = await page.goto(f"http://127.0.0.1:{port}/oauth/callback/twitter?state=s&code=c")
+    assert response and (response.status, await page.title()) == (503, "One moment")
+    now += 1
+    await page.get_by_role("heading", name="Your account is connected").wait_for(timeout=10_000)
+    await server.stop()
 
 
 @pytest.mark.parametrize("result", list(ResultPage))

@@ -1,22 +1,18 @@
 """The callback's edge: strict with what comes in, constant in what goes out."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from email.parser import BytesHeaderParser
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from server.accounts.errors import StoreUnavailable
 from server.accounts.flow import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
 from server.web.callback import CallbackServer
 from server.web.pages import PAGES
+from tests.web.conftest import CALLBACK, Edge, strict
 
-CALLBACK = "/oauth/callback/twitter"
 POLYGLOTS = [
     "<svg onload=alert(1)>",
     '"><script>alert(1)</script>',
@@ -33,68 +29,6 @@ POLYGLOTS = [
     "%s%n{0.__class__}{kind}{title}",
 ]
 FAILED = PAGES[ResultPage.FAILED].body
-
-
-class Edge:
-    """A running callback server over a recording use case."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, AuthorizationResponse]] = []
-        self.result: Any = ShowPage(ResultPage.EXPIRED)
-        self.healthy = True
-        self.port = 0
-
-    async def answer(self, platform: str, response: AuthorizationResponse) -> Any:
-        self.calls.append((platform, response))
-        if isinstance(self.result, Exception):
-            raise self.result
-        return self.result
-
-    async def health(self) -> bool:
-        if not self.healthy:
-            raise StoreUnavailable("away")
-        return True
-
-    async def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, bytes]:
-        async with (
-            aiohttp.ClientSession() as browser,
-            browser.request(
-                method,
-                URL(f"http://127.0.0.1:{self.port}{path}", encoded=True),  # as it is written, right or wrong
-                allow_redirects=False,
-                headers=headers,
-            ) as response,
-        ):
-            return response.status, response.headers, await response.read()
-
-    async def raw(self, request: bytes) -> tuple[int, Any, bytes]:
-        """Bytes as they are; the first answer to them."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(request)
-        async with asyncio.timeout(5):
-            status, _, head = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
-            headers = BytesHeaderParser().parsebytes(head)
-            body = await reader.readexactly(int(headers["Content-Length"]))
-        writer.close()
-        return int(status.split(b" ")[1]), headers, body
-
-
-@pytest.fixture
-async def edge() -> AsyncIterator[Edge]:
-    edge = Edge()
-    server = CallbackServer(edge.answer, edge.health, timedelta(seconds=1))
-    edge.port = await server.start("127.0.0.1", 0)
-    yield edge
-    await server.stop()
-
-
-def strict(headers: Any) -> None:
-    assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
-    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-    assert headers["Referrer-Policy"] == "no-referrer"
-    assert headers["Cache-Control"] == "no-store"
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert "Server" not in headers
 
 
 async def test_a_response_reaches_the_domain_as_it_came(edge: Edge) -> None:
@@ -296,7 +230,7 @@ async def test_a_stop_lets_a_person_under_way_arrive_and_takes_nobody_new(edge: 
         await stopping.wait()
         return ShowPage(ResultPage.CONNECTED)
 
-    server = CallbackServer(slow, edge.health, timedelta(seconds=5))
+    server = CallbackServer(slow, edge.health, timedelta(seconds=5), platforms=["twitter"])
     edge.port = await server.start("127.0.0.1", 0)
     under_way = asyncio.create_task(edge.get(f"{CALLBACK}?state=s&code=c"))
     await arrived.wait()
@@ -319,7 +253,7 @@ async def test_a_stop_waits_no_longer_than_its_grace(edge: Edge) -> None:
         await never.wait()
         return ShowPage(ResultPage.CONNECTED)
 
-    server = CallbackServer(hangs, edge.health, timedelta(seconds=1))
+    server = CallbackServer(hangs, edge.health, timedelta(seconds=1), platforms=["twitter"])
     edge.port = await server.start("127.0.0.1", 0)
     under_way = asyncio.create_task(edge.get(f"{CALLBACK}?state=s&code=c"))
     await arrived.wait()
@@ -339,7 +273,14 @@ async def listens(port: int) -> bool:
 
 
 async def test_a_port_that_is_taken_is_an_error(edge: Edge) -> None:
-    server = CallbackServer(edge.answer, edge.health, timedelta(seconds=1))
+    server = edge.server()
     with pytest.raises(OSError):
         await server.start("127.0.0.1", edge.port)
     await server.stop()
+
+
+async def test_a_platform_that_is_not_registered_has_no_path_and_uses_no_state_up(edge: Edge) -> None:
+    for platform in ("friendster", "Twitter", "twitter%2F", "twitter;a"):
+        status, headers, body = await edge.get(f"/oauth/callback/{platform}?state=s&code=c")
+        assert (status, body, edge.calls) == (404, b"404\n", [])
+        strict(headers)
