@@ -152,7 +152,8 @@ class App:
         )
         self.connector = Connector(self.store, self.platforms, self.gates, self.exchanger, new_id, self._callback_uri)
         self.blocks = Blocks(self.store)
-        self.callback = Callback(self.store, self.platforms, self.exchanger, self.blocks)
+        callers = {name: caller.to_caller(name) for name, caller in settings.callers.items()}
+        self.callback = Callback(self.store, self.platforms, self.exchanger, callers, self.blocks)
         self.reader = Reader(self.store, self.platforms)
         self.refresher = Refresher(
             self.store,

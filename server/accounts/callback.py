@@ -13,8 +13,9 @@ from datetime import timedelta
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from server.accounts.blocks import Blocks
-from server.accounts.connect import denial, hashed, issuer_matches, mix_up, new_secret
-from server.accounts.errors import CallerNotPermitted, ConnectRefused, Reason, StoreUnavailable
+from server.accounts.callers import Caller, Permission
+from server.accounts.connect import admit, check_ending, denial, hashed, issuer_matches, mix_up, new_secret
+from server.accounts.errors import AccountError, CallerNotPermitted, ConnectRefused, Reason, StoreUnavailable
 from server.accounts.exchange import Exchanger
 from server.accounts.flow import AuthorizationRequest, AuthorizationResponse, Phase, ResultPage, SendBrowser, ShowPage
 from server.accounts.model import Secret
@@ -39,19 +40,31 @@ RFC_ERRORS = frozenset(
 class Callback:
     """Answers authorization responses that browsers bring to our own redirect URI."""
 
-    def __init__(self, store: Store, platforms: Mapping[str, Platform], exchanger: Exchanger, blocks: Blocks) -> None:
+    def __init__(
+        self,
+        store: Store,
+        platforms: Mapping[str, Platform],
+        exchanger: Exchanger,
+        callers: Mapping[str, Caller],
+        blocks: Blocks,
+    ) -> None:
         self._store = store
+        self._callers = callers
         self._blocks = blocks
         self._platforms = platforms
         self._exchanger = exchanger
 
     async def answer(self, platform_id: str, response: AuthorizationResponse) -> ShowPage | SendBrowser:
         """What the browser gets. An unknown, expired or used state changes nothing and looks the same."""
-        request = await self._store.request_by_state(hashed(response.state))
-        if request is None or request.phase is not Phase.BEGUN or request.caller_redirects:
+        request = await self._store.awaited_request(hashed(response.state))
+        if request is None:
             return ShowPage(ResultPage.EXPIRED)
-        if request.expire_time <= await self._store.now():
-            return ShowPage(ResultPage.EXPIRED)
+        try:
+            self._check_caller(request)
+        except AccountError as why:
+            # Nothing is used up: an operator may lift a block, and other processes may have another configuration.
+            log.warning("callback for a caller that may not", extra={"connect_id": request.id, "why": why.text})
+            return ShowPage(ResultPage.FAILED)
         if platform_id != request.platform or not issuer_matches(request, response.iss):
             return await self._refuse(request, mix_up(request), "server_error")
         if response.error or not response.code:
@@ -61,6 +74,15 @@ class Callback:
         if request.return_url is not None:
             return await self._park(request, request.return_url, response.code)
         return await self._complete(request, response.code)
+
+    def _check_caller(self, request: AuthorizationRequest) -> None:
+        """What was allowed when the connect began must be so still. Raises CallerNotPermitted, InvalidField."""
+        caller = self._callers.get(request.caller)
+        if caller is None or Permission.CONNECT not in caller.permissions:
+            raise CallerNotPermitted(f"caller {request.caller} may not connect any more")
+        self._blocks.check(caller.name)
+        admit(caller, request.profile_id, request.platform)
+        check_ending(caller, request.return_url, None)
 
     async def _refuse(
         self, request: AuthorizationRequest, refused: ConnectRefused, error: str
@@ -86,12 +108,10 @@ class Callback:
 
     async def _complete(self, request: AuthorizationRequest, code: Secret) -> ShowPage:
         try:
-            # Nobody calls here who would be refused: a blocked caller's links are in other hands already.
-            self._blocks.check(request.caller)
             accounts = await self._exchanger.exchange(request, code, expected=Phase.BEGUN)
         except StoreUnavailable:
             raise
-        except (ConnectRefused, CallerNotPermitted) as refused:
+        except ConnectRefused as refused:
             log.info("shim completion failed", extra={"connect_id": request.id, "reason": refused.reason})
             return ShowPage(ResultPage.FAILED)
         return ShowPage(ResultPage.EXPIRED if accounts is None else ResultPage.CONNECTED)

@@ -30,6 +30,8 @@ class Limits:
     accounts_a_minute: int | None = None
     """Distinct accounts that its calls name or are shown."""
     revokes_a_minute: int | None = None
+    pending_connects: int | None = None
+    """Connects that were begun and have not ended; all processes together."""
 
 
 @dataclass(frozen=True, slots=True)

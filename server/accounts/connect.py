@@ -18,6 +18,7 @@ from server.accounts.errors import (
     ConnectRefused,
     InvalidField,
     PlatformPaused,
+    RateLimited,
     Reason,
     UnknownPlatform,
 )
@@ -31,6 +32,9 @@ REQUEST_LIFETIME = timedelta(minutes=10)
 OUTCOME_KEPT = timedelta(minutes=10)
 EXCHANGE_LIMIT = timedelta(seconds=60)
 POLL_SECONDS = 0.05
+CROWDED_WAIT = timedelta(minutes=1)
+PENDING_OF_PROFILE = 100
+"""Connects of one profile that have not ended: more than anybody has browsers open."""
 
 
 class Connector:
@@ -66,7 +70,7 @@ class Connector:
     ) -> Begun:
         """Stores an authorization request and returns the URL for the user's browser.
 
-        Raises UnknownPlatform, InvalidField, CallerNotPermitted, AccountNotFound, PlatformPaused.
+        Raises UnknownPlatform, InvalidField, CallerNotPermitted, AccountNotFound, PlatformPaused, RateLimited.
         """
         speaks = self._platform(platform)
         admit(caller, profile_id, platform)
@@ -98,7 +102,13 @@ class Connector:
         url = speaks.authorization_url(
             redirect_uri=request.redirect_uri, scopes=asked, state=state, code_verifier=code_verifier
         )
-        await self._store.add_request(request)
+        crowded = await self._store.add_request(
+            request, of_caller=caller.limits.pending_connects, of_profile=PENDING_OF_PROFILE
+        )
+        if crowded:
+            text = f"too many connects of this {crowded} were begun and have not ended"
+            limit = "pending_connects" if crowded == "caller" else "pending_connects_of_profile"
+            raise RateLimited(text, CROWDED_WAIT, limit=limit)
         return Begun(connect_id=request.id, authorization_url=url, expire_time=request.expire_time)
 
     async def complete(
@@ -111,14 +121,15 @@ class Connector:
     ) -> tuple[Account, ...]:
         """The accounts that the connect brought; exactly one of `completion_code` and `response` is given.
 
-        Raises ConnectRefused; and RateLimited, with nothing done, when too many calls wait for the platform. The same
-        answer comes again for ten minutes.
+        Raises ConnectRefused; CallerNotPermitted for what the caller may not see any more; and RateLimited, with
+        nothing done, when too many calls wait for the platform. The same answer comes again for ten minutes.
         """
         request = await self._find(completion_code, response)
         if (request.caller, request.profile_id) != (caller.name, profile_id) or (
             request.caller_redirects != (response is not None)
         ):
             raise await self._burnt(request)
+        admit(caller, request.profile_id, request.platform)
         if request.phase in (Phase.DONE, Phase.FAILED):
             return await self._outcome(request.id)
         with self._gates[request.platform].waiting(request.platform):

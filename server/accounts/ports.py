@@ -147,9 +147,15 @@ class Store(Protocol):
 
     # --- connecting
 
-    async def add_request(self, request: AuthorizationRequest) -> None: ...
+    async def add_request(
+        self, request: AuthorizationRequest, *, of_caller: int | None = None, of_profile: int | None = None
+    ) -> str:
+        """Stores it, unless so many of its caller or profile have not ended yet: then "caller" or "profile"."""
 
     async def request(self, connect_id: str) -> AuthorizationRequest | None: ...
+
+    async def awaited_request(self, state_hash: bytes) -> AuthorizationRequest | None:
+        """One that waits for its answer at our own callback: BEGUN and not expired. No other costs more or less."""
 
     async def request_by_state(self, state_hash: bytes) -> AuthorizationRequest | None: ...
 

@@ -127,6 +127,7 @@ def platforms(caller: CallerSettings) -> str:
 
 
 def endings(caller: CallerSettings) -> Iterator[str]:
+    yield f"Of its connects {caller.pending_connects:,} may be begun and not ended at a time."
     for url in caller.return_urls:
         yield f"Its connects may end at {url}, with a completion code."
     for url in caller.redirect_uris:

@@ -137,6 +137,7 @@ class CallerSettings(Section):
     rate: float | None = Field(default=None, gt=0, le=1_000_000, allow_inf_nan=False)
     accounts_a_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     revokes_a_minute: int = Field(default=1_000, ge=1, le=1_000_000)
+    pending_connects: int = Field(default=10_000, ge=1, le=1_000_000)
 
     def to_caller(self, name: str) -> Caller:
         return Caller(
@@ -147,7 +148,7 @@ class CallerSettings(Section):
             return_urls=frozenset(self.return_urls),
             redirect_uris=frozenset(self.redirect_uris),
             allow_shim_completion=self.allow_shim_completion,
-            limits=Limits(self.rate, self.accounts_a_minute, self.revokes_a_minute),
+            limits=Limits(self.rate, self.accounts_a_minute, self.revokes_a_minute, self.pending_connects),
         )
 
 

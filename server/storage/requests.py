@@ -16,6 +16,7 @@ from server.accounts.grants import GrantState, NewGrant, TokenSet
 from server.accounts.model import Secret
 from server.storage import accounts, grants, revocations
 from server.storage.schema import AccountRow, GrantRow, RequestRow
+from server.storage.statement import slot
 from server.storage.token_sets import pack, unpack
 from server.storage.transaction import Transaction, instant, micros, optional_instant, words
 from server.storage.vault import SealBroken
@@ -30,7 +31,12 @@ def context(column: str, row_id: str, profile_id: str, platform: str) -> tuple[s
     return ("authorization_requests", column, row_id, profile_id, platform, 0)
 
 
-def add(tx: Transaction, request: AuthorizationRequest) -> None:
+def add(tx: Transaction, request: AuthorizationRequest, of_caller: int | None, of_profile: int | None) -> str:
+    """Stores it, unless so many of its caller or profile are pending; then it says whose."""
+    if of_caller is not None and pending(tx, RequestRow.caller == request.caller, of_caller) >= of_caller:
+        return "caller"
+    if of_profile is not None and pending(tx, RequestRow.profile_id == request.profile_id, of_profile) >= of_profile:
+        return "profile"
     bound = context("code_verifier", request.id, request.profile_id, request.platform)
     RequestRow.insert(
         id=request.id,
@@ -60,6 +66,35 @@ def add(tx: Transaction, request: AuthorizationRequest) -> None:
         connect_id=request.id,
         scopes=list(request.scopes),
     )
+    return ""
+
+
+def pending(tx: Transaction, whose: Any, most: int) -> int:
+    """How many connects have not ended; counted up to `most`."""
+    phases = (Phase.BEGUN, Phase.ANSWERED, Phase.EXCHANGING)
+    found = RequestRow.select(RequestRow.id).where(
+        whose, RequestRow.phase.in_(phases), RequestRow.expire_time > tx.now_us
+    )
+    return int(found.limit(most).count(tx.database))
+
+
+def awaited(tx: Transaction, state_hash: bytes) -> AuthorizationRequest | None:
+    """One that waits for its answer at our callback.
+
+    Used, expired and unknown states cost one look at the index, and the same one, so time tells nothing of them; and a
+    flood of them costs little.
+    """
+
+    def query() -> Any:
+        return RequestRow.select(RequestRow.id).where(
+            RequestRow.state_hash == slot("state_hash"),
+            RequestRow.phase == Phase.BEGUN,
+            ~RequestRow.caller_redirects,
+            RequestRow.expire_time > slot("now"),
+        )
+
+    found = tx.run("awaited request", query, state_hash=state_hash, now=tx.now_us).fetchone()
+    return None if found is None else find(tx, RequestRow.id == found[0])
 
 
 def find(tx: Transaction, condition: Any) -> AuthorizationRequest | None:

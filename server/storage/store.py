@@ -102,11 +102,16 @@ class Store:
 
     # --- connecting
 
-    async def add_request(self, request: AuthorizationRequest) -> None:
-        await self._write(lambda tx: requests.add(tx, request))
+    async def add_request(
+        self, request: AuthorizationRequest, *, of_caller: int | None = None, of_profile: int | None = None
+    ) -> str:
+        return await self._write(lambda tx: requests.add(tx, request, of_caller, of_profile))
 
     async def request(self, connect_id: str) -> AuthorizationRequest | None:
         return await self._read(lambda tx: requests.find(tx, RequestRow.id == connect_id))
+
+    async def awaited_request(self, state_hash: bytes) -> AuthorizationRequest | None:
+        return await self._read(lambda tx: requests.awaited(tx, state_hash))
 
     async def request_by_state(self, state_hash: bytes) -> AuthorizationRequest | None:
         return await self._read(lambda tx: requests.find(tx, RequestRow.state_hash == state_hash))

@@ -29,7 +29,7 @@ from server.storage.clock import Clock
 from server.storage.journal import FileJournal
 from server.storage.store import Store
 from server.storage.vault import Vault
-from tests.accounts.script import CALLER, ScriptedPlatform, Watcher
+from tests.accounts.script import CALLER, OPERATOR, ScriptedPlatform, Watcher
 
 
 @dataclass
@@ -43,6 +43,7 @@ class House:
     exchanger: Exchanger
     connector: Connector
     callback: Callback
+    callers: dict[str, Caller]
     blocks: Blocks
     reader: Reader
     refresher: Refresher
@@ -107,6 +108,7 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
     reader, blocks = Reader(store, platforms), Blocks(store)
     journal = FileJournal(tmp_path / "journal", vault, new_id)
     refresher = Refresher(store, platforms, gates, journal, observer, owner="me", lease=minute, min_interval=minute)
+    callers = {caller.name: caller for caller in (CALLER, OPERATOR)}
     revoker = Revoker(store, reader, platforms, gates, observer)
     return House(
         store=store,
@@ -117,7 +119,8 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
         connector=Connector(
             store, platforms, gates, exchanger, new_id, lambda p: f"https://accounts.test/oauth/callback/{p}"
         ),
-        callback=Callback(store, platforms, exchanger, blocks),
+        callback=Callback(store, platforms, exchanger, callers, blocks),
+        callers=callers,
         blocks=blocks,
         reader=reader,
         refresher=refresher,

@@ -95,7 +95,7 @@ def test_the_least_settings_have_sensible_defaults(folder: Path) -> None:
     [caller] = settings.callers_by_key().values()
     assert caller.permissions == {Permission.CONNECT, Permission.READ}
     assert caller.sees_profile("anything") and not caller.allow_shim_completion
-    assert caller.limits == Limits(rate=None, accounts_a_minute=None, revokes_a_minute=1_000)
+    assert caller.limits == Limits(None, None, revokes_a_minute=1_000, pending_connects=10_000)
 
 
 def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +158,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("callers.web.accounts_a_minute", 0, "callers.web.accounts_a_minute"),
         ("callers.web.accounts_a_minute", -1, "callers.web.accounts_a_minute"),
         ("callers.web.revokes_a_minute", 10**9, "callers.web.revokes_a_minute"),
+        ("callers.web.pending_connects", 0, "callers.web.pending_connects"),
         ("callers.web.api_keys_sha256", ["short"], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.api_keys_sha256", ["A" * 64], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.permissions", ["everything"], "callers.web.permissions"),

@@ -39,6 +39,7 @@ TREE: dict[str, Any] = {
             "rate": 20,
             "accounts_a_minute": 100,
             "revokes_a_minute": 10,
+            "pending_connects": 20,
         },
         "none": {"api_keys_sha256": ["b" * 64], "profiles": [], "platforms": []},
     },
@@ -109,6 +110,7 @@ def no_wider(caller: Caller, before: Caller) -> bool:
                 (mine.rate, its.rate),
                 (mine.accounts_a_minute, its.accounts_a_minute),
                 (mine.revokes_a_minute, its.revokes_a_minute),
+                (mine.pending_connects, its.pending_connects),
             )
         )
     )
