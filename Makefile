@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -30,6 +31,8 @@ lock: $(READY)  ## resolve the dependencies anew into requirements*.txt
 	  --no-emit-find-links --no-emit-trusted-host -o requirements.txt pyproject.toml
 	@$(BIN)/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-trusted-host -c requirements.txt --extra dev -o requirements-dev.txt pyproject.toml
+	@echo 'atheris>=3.0' | $(BIN)/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate -o requirements-fuzz.txt -
 
 lint: $(READY)  ## ruff, mypy --strict, buf
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -42,6 +45,12 @@ test: $(READY)  ## the whole test suite
 faults: $(READY)  ## the fault suite in its long form, with a report
 	@$(BIN)/python -m pytest -m long -s tests/faults tests/security
 
+fuzz: $(READY)  ## fuzz each parser that faces the outside for FUZZ_SECONDS (60; 600 is the long form)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
+	@mkdir -p .fuzz; for target in callback_query token_response sealed_blob page_token; do \
+	  echo "fuzzing $$target"; $(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) >.fuzz/$$target.log 2>&1 \
+	  && grep DONE .fuzz/$$target.log || { tail -40 .fuzz/$$target.log; exit 1; }; done
+
 run: $(READY)  ## start the service, with a sandbox platform where no real one is registered
 	@$(BIN)/python -m sandbox.run
 
@@ -51,4 +60,4 @@ demo: $(READY)  ## play the whole story against a running sandbox, in under a mi
 bench: $(READY)  ## measure speed and size beside a bare server, as ratios in one run
 	@$(BIN)/python -m bench
 
-.PHONY: help setup generate lock lint test faults run demo bench
+.PHONY: help setup generate lock lint test faults fuzz run demo bench

@@ -96,7 +96,7 @@ class QuietHandler(web.RequestHandler):
         super().connection_lost(exc)
 
     def turn_away(self) -> None:
-        if isinstance(self.transport, asyncio.Transport):
+        if self.transport is not None:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -115,7 +115,7 @@ class QuietHandler(web.RequestHandler):
         """The rest is still taken until the deadline: a connection closed on unread bytes would swallow the answer."""
         log.info("malformed http", extra={"status": 400, "why": "TooLong"})
         self._refused = True
-        if isinstance(self.transport, asyncio.Transport):
+        if self.transport is not None:
             self.transport.write(REFUSAL)
             self.transport.write_eof()
 

@@ -98,6 +98,25 @@ async def test_a_connection_carries_one_request_and_nothing_piles_up_behind_it(e
     assert len(edge.calls) == 1
 
 
+async def test_what_is_sent_behind_a_request_under_way_changes_nothing_about_its_answer(edge: Edge) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        arrived.set()
+        await go_on.wait()
+
+    edge.before = slow
+    async with connection(edge) as (reader, writer):
+        writer.write(REQUEST + b"\r\n")
+        async with asyncio.timeout(PATIENCE):
+            await arrived.wait()
+        writer.write(b"x" * 20_000)
+        for _ in range(100):  # turns of the loop, in which it arrives
+            await asyncio.sleep(0)
+        go_on.set()
+        assert (await rest(reader)).startswith(b"HTTP/1.1 410 ")
+
+
 @pytest.mark.parametrize(("padding", "status"), [(14_000, 410), (17_000, 400), (1_000_000, 400)])
 async def test_a_header_of_more_than_16_kib_in_all_is_refused_unread(edge: Edge, padding: int, status: int) -> None:
     lines = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 990) for number in range(padding // 1000))
@@ -134,7 +153,7 @@ async def test_who_holds_all_places_in_silence_makes_room_for_a_person(few_place
 async def test_who_is_being_served_makes_room_for_nobody(few_places: None, edge: Edge) -> None:
     go_on, under_way = asyncio.Event(), asyncio.Semaphore(0)
 
-    async def slow(*_: object) -> None:
+    async def slow() -> None:
         under_way.release()
         await go_on.wait()
 
@@ -147,6 +166,7 @@ async def test_who_is_being_served_makes_room_for_nobody(few_places: None, edge:
         assert await rest(reader) == b"", "the newcomer is turned away"
     go_on.set()
     assert [status for status, _, _ in await asyncio.gather(*people)] == [410] * PLACES
+    assert len(edge.calls) == PLACES, "nobody had to come again"
     assert (await edge.get(f"{CALLBACK}?state=s&code=c"))[0] == 410, "and their places are free again"
 
 
