@@ -26,6 +26,8 @@ class EventKind(StrEnum):
     PLATFORM_REVOCATION_CONFIRMED = "platform_revocation_confirmed"
     PLATFORM_PAUSED = "platform_paused"
     PLATFORM_RESUMED = "platform_resumed"
+    CALLER_BLOCKED = "caller_blocked"
+    CALLER_UNBLOCKED = "caller_unblocked"
     ERASURE_REQUESTED = "erasure_requested"
     ACCOUNT_ERASED = "account_erased"
     PERSONAL_DATA_ERASED = "personal_data_erased"
@@ -55,6 +57,7 @@ ACCOUNT_CHANGES: Final = frozenset(
 KEPT_FACTS: Final = frozenset(
     {
         "attempt",
+        "blocked",
         "connect_id",
         "due_time",
         "erasure_id",

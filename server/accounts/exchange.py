@@ -98,7 +98,7 @@ class Exchanger:
         token_set = await self._redeem(platform, request, code)
         try:
             # Should we die from here on, the sweep finds the tokens with the request and revokes them.
-            kept = await self._store.keep_exchanged(request.id, token_set)
+            kept = await self._store.keep_exchanged(request, token_set)
         except Exception:
             await self._give_back(platform, request, token_set)
             raise

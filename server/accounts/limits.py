@@ -103,6 +103,12 @@ class CallerLimits:
             self._revoked += 1
             refuse("revokes_a_minute", self._revokes.take(self._revoked))
 
+    def revoked(self, account_ids: Iterable[str]) -> None:
+        """A profile was deleted: its accounts count, so that the next call waits; asking for the receipt adds none."""
+        if self._revokes is not None:
+            for account_id in account_ids:
+                self._revokes.note(account_id)
+
 
 def refuse(limit: str, wait: float) -> None:
     """Raises RateLimited where there is anything to wait for."""

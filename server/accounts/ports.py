@@ -168,10 +168,10 @@ class Store(Protocol):
     async def start_exchange(self, connect_id: str, *, expected: Phase) -> bool:
         """`expected` (BEGUN or ANSWERED) to EXCHANGING, and the code is erased; says whether it was as expected."""
 
-    async def keep_exchanged(self, connect_id: str, token_set: TokenSet) -> bool:
+    async def keep_exchanged(self, request: AuthorizationRequest, token_set: TokenSet) -> bool:
         """Keeps the new grant's tokens, sealed, with the request, so that they can be revoked if we die now.
 
-        False: the request was given up meanwhile, and they are in the revocation outbox already.
+        False: the request was given up or even forgotten meanwhile, and they are in the revocation outbox already.
         """
 
     async def fail_request(self, connect_id: str, failure: Failure, *, expected: Sequence[Phase]) -> bool:

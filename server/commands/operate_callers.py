@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import re
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from server.accounts.callers import Permission
 from server.accounts.model import Block
-from server.commands.operate import columns, shown
+from server.commands.operate import columns, operator, shown
 from server.config import CallerSettings, ConfigError, Settings
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -77,7 +76,7 @@ async def set_block(settings: Settings, name: str, reason: str) -> None:
     async with store_beside(settings) as store:
         if not reason and name not in {block.caller for block in await store.blocks()}:
             caller_of(settings, name)
-        await store.set_block(name, reason=reason, operator=getpass.getuser())
+        await store.set_block(name, reason=reason, operator=operator())
 
 
 async def blocked(settings: Settings) -> dict[str, Block]:

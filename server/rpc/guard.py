@@ -43,6 +43,8 @@ class Line:
     lists: bool = False
     """Whether its response shows `accounts` that the request does not name."""
     revokes: bool = False
+    erases: bool = False
+    """Whether its response tells of `accounts` that it has revoked, and that the request does not name."""
 
 
 Parse: TypeAlias = Callable[[bytes], Any]
@@ -56,7 +58,7 @@ LINES: Final[Mapping[str, Line]] = {
     "synposter.accounts.v1.AccountService.ListAccounts": Line(Permission.READ, lists=True),
     "synposter.accounts.v1.AccountService.RefreshAccount": Line(Permission.REFRESH, names="id"),
     "synposter.accounts.v1.AccountService.Revoke": Line(Permission.REVOKE, names="id", revokes=True),
-    "synposter.accounts.v1.AccountService.DeleteProfile": Line(Permission.DELETE, revokes=True),
+    "synposter.accounts.v1.AccountService.DeleteProfile": Line(Permission.DELETE, revokes=True, erases=True),
     "synposter.accounts.v1.OperationsService.ExplainAccount": Line(Permission.OPERATE, names="id"),
     "synposter.accounts.v1.OperationsService.ListAuditEvents": Line(Permission.OPERATE),
     "grpc.health.v1.Health.Check": Line(Access.OPEN),
@@ -147,6 +149,8 @@ def guarded(
             response = await (in_time(behave(request, caller)) if left is None else behave(request, caller))
             if line.lists:
                 limits.listed(account.id for account in response.accounts)
+            if line.erases:
+                limits.revoked(account.account_id for account in response.accounts)
             return response.SerializeToString()  # type: ignore[no-any-return]
         except Exception as error:
             await refuse(context, error)

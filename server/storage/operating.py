@@ -46,6 +46,9 @@ def set_block(tx: Transaction, caller: str, reason: str, operator: str) -> None:
     BlockRow.insert(caller=caller, **said).on_conflict(conflict_target=[BlockRow.caller], update=said).execute(
         tx.database
     )
+    kind = EventKind.CALLER_BLOCKED if reason else EventKind.CALLER_UNBLOCKED
+    by = f"operator {operator}"
+    tx.event(kind, account_id=None, profile_id="", platform="", caller=by, blocked=caller, reason=reason)
 
 
 def census(database: Database) -> dict[tuple[str, str], int]:

@@ -160,12 +160,12 @@ def start_exchange(tx: Transaction, connect_id: str, expected: Phase, limit: tim
     return bool(started == 1)
 
 
-def keep_exchanged(tx: Transaction, connect_id: str, token_set: TokenSet) -> bool:
+def keep_exchanged(tx: Transaction, request: AuthorizationRequest, token_set: TokenSet) -> bool:
     """Keeps the tokens with the request; if that was given up meanwhile, they go to the outbox, and it says False."""
-    row = tx.lock(RequestRow.select().where(RequestRow.id == connect_id))
+    row = tx.lock(RequestRow.select().where(RequestRow.id == request.id))
     if row is None or row.phase != Phase.EXCHANGING:
-        if row is not None:
-            revoke_exchanged(tx, row, token_set)
+        # What is forgotten may have been erased with its profile, so its tokens are bound to none.
+        revoke_exchanged(tx, "" if row is None else row.profile_id, request.platform, token_set)
         return False
     bound = context("exchanged", row.id, row.profile_id, row.platform)
     RequestRow.update(exchanged=tx.vault.seal(pack(token_set), bound)).where(RequestRow.id == row.id).execute(
@@ -174,15 +174,15 @@ def keep_exchanged(tx: Transaction, connect_id: str, token_set: TokenSet) -> boo
     return True
 
 
-def revoke_exchanged(tx: Transaction, row: Any, token_set: TokenSet) -> None:
+def revoke_exchanged(tx: Transaction, profile_id: str, platform: str, token_set: TokenSet) -> None:
     """A grant that no account will use goes to the outbox."""
     revocations.add(
         tx,
         token_set,
         account_id=None,
         grant_id="",
-        profile_id=row.profile_id,
-        platform=row.platform,
+        profile_id=profile_id,
+        platform=platform,
         due_us=tx.now_us,
     )
 
@@ -194,7 +194,8 @@ def fail(tx: Transaction, connect_id: str, failure: Failure, expected: Sequence[
     if row.exchanged is not None:
         bound = context("exchanged", row.id, row.profile_id, row.platform)
         try:
-            revoke_exchanged(tx, row, unpack(tx.vault.open(bytes(row.exchanged), bound)))
+            token_set = unpack(tx.vault.open(bytes(row.exchanged), bound))
+            revoke_exchanged(tx, row.profile_id, row.platform, token_set)
         except SealBroken:
             log.critical("a new grant that does not open cannot be revoked", extra={"connect_id": row.id})
     RequestRow.update(**ended(tx, Phase.FAILED), failure=json.dumps(asdict(failure))).where(

@@ -129,8 +129,8 @@ class Store:
     async def start_exchange(self, connect_id: str, *, expected: Phase) -> bool:
         return await self._write(lambda tx: requests.start_exchange(tx, connect_id, expected, EXCHANGE_LIMIT))
 
-    async def keep_exchanged(self, connect_id: str, token_set: TokenSet) -> bool:
-        return await self._write(lambda tx: requests.keep_exchanged(tx, connect_id, token_set))
+    async def keep_exchanged(self, request: AuthorizationRequest, token_set: TokenSet) -> bool:
+        return await self._write(lambda tx: requests.keep_exchanged(tx, request, token_set))
 
     async def fail_request(self, connect_id: str, failure: Failure, *, expected: Sequence[Phase]) -> bool:
         return await self._write(lambda tx: requests.fail(tx, connect_id, failure, expected))

@@ -22,6 +22,7 @@ from server.accounts.errors import (
 )
 from server.accounts.flow import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
 from server.accounts.model import Identity, Secret, Status
+from server.storage.engine import Engine
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER, OPERATOR
 
@@ -345,6 +346,16 @@ async def test_a_grant_that_cannot_be_kept_is_given_back_whatever_the_fault(
     code = await house.come_back(await house.begin())
     with pytest.raises(RuntimeError):
         await house.complete(code)
+    assert [detail for kind, detail in house.platform.calls if kind == "revoke"] == ["rt-1", "at-1"]
+
+
+async def test_tokens_that_come_after_their_connect_is_forgotten_are_revoked(house: House, engine: Engine) -> None:
+    async def forgotten(_: str) -> None:
+        engine.database.execute_sql("DELETE FROM authorization_requests")
+
+    house.platform.before["exchange"] = forgotten
+    assert (await refused(house.complete(await house.come_back(await house.begin())))).reason is Reason.CONNECT_FAILED
+    assert await house.revoker.work_off("twitter") == 1
     assert [detail for kind, detail in house.platform.calls if kind == "revoke"] == ["rt-1", "at-1"]
 
 

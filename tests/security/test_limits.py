@@ -10,8 +10,8 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest
 
 from server.accounts.callers import Caller, Limits, Permission
-from server.accounts.model import Page
-from tests.rpc.conftest import ID, Edge, make_account
+from server.accounts.model import ErasedAccount, Page, PlatformRevocation, Receipt
+from tests.rpc.conftest import ID, MOMENT, Edge, make_account
 
 ALL = frozenset(Permission)
 EXHAUSTED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
@@ -76,6 +76,22 @@ async def test_the_1001st_revoke_in_a_minute_is_refused_and_reads_go_on() -> Non
         assert len(edge.use_cases.calls) == 1_000
         await edge.call("GetAccount", get(1), key="one")
         await edge.call("Revoke", revoke, key="two")
+
+
+async def test_the_accounts_that_a_deleted_profile_had_count_as_revokes_and_its_receipt_counts_once() -> None:
+    async with limited(revokes_a_minute=100) as edge:
+        erased = tuple(
+            ErasedAccount(str(uuid.UUID(int=number)), "twitter", PlatformRevocation.CONFIRMED, MOMENT, MOMENT)
+            for number in range(95)
+        )
+        edge.use_cases.answers["delete_profile"] = Receipt(ID, MOMENT, erased)
+        delete = pb.DeleteProfileRequest(profile_id="p")
+        for _ in range(5):
+            await edge.call("DeleteProfile", delete, key="one")
+        for method, request in (("DeleteProfile", delete), ("Revoke", pb.RevokeRequest(id=ID))):
+            assert (await edge.refusal(method, request, key="one")).facts == {"limit": "revokes_a_minute"}
+        edge.now += 60
+        await edge.call("DeleteProfile", delete, key="one")
 
 
 async def test_calls_over_the_rate_are_refused_whatever_they_are_until_time_has_passed() -> None:

@@ -39,7 +39,7 @@ async def fill(store: Store) -> None:
     )
     exchanging = await begun(store)
     await store.start_exchange(exchanging.id, expected=Phase.BEGUN)
-    await store.keep_exchanged(exchanging.id, token_set(4, expire_time=now + HOUR))
+    await store.keep_exchanged(exchanging, token_set(4, expire_time=now + HOUR))
 
 
 async def due(store: Store) -> Any:

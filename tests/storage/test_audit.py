@@ -11,6 +11,7 @@ import pytest
 
 from server.accounts.audit import AT_ONCE, LEASE, ORIGIN, Linker, Origin
 from server.accounts.chain import Place
+from server.accounts.errors import StoreUnavailable
 from server.accounts.events import EventFilter, EventKind
 from server.accounts.model import Status
 from server.storage import audit
@@ -105,6 +106,29 @@ async def test_what_an_operator_says_about_a_platform_is_recorded(store: Store) 
         ("platform_resumed", "operator ada"),
         ("platform_paused", "operator ada"),
     ]
+
+
+async def test_who_was_blocked_and_let_in_again_is_recorded_with_who_did_it_and_why(store: Store) -> None:
+    await store.set_block("web", reason="its key was stolen", operator="ada")
+    await store.set_block("web", reason="", operator="grace")
+    events = (await store.list_events(EventFilter(), after="", size=9)).events
+    assert [(event.kind, event.caller, event.facts) for event in events] == [
+        ("caller_unblocked", "operator grace", {"blocked": "web", "reason": ""}),
+        ("caller_blocked", "operator ada", {"blocked": "web", "reason": "its key was stolen"}),
+    ]
+
+
+@pytest.mark.parametrize("say", ["set_block", "set_pause"])
+async def test_what_an_operator_says_does_not_hold_unless_it_is_recorded(
+    store: Store, monkeypatch: pytest.MonkeyPatch, say: str
+) -> None:
+    def full(_: Transaction) -> None:
+        raise StoreUnavailable("database or disk is full")
+
+    monkeypatch.setattr(Transaction, "write_events", full)
+    with pytest.raises(StoreUnavailable):
+        await getattr(store, say)("twitter", reason="stolen", operator="ada")
+    assert await store.blocks() == await store.pauses() == ()
 
 
 # --- linking

@@ -149,7 +149,7 @@ async def test_the_same_user_in_two_profiles_is_two_accounts(store: Store) -> No
 async def test_a_failed_request_keeps_its_reason_and_sends_kept_tokens_to_the_outbox(store: Store) -> None:
     request = await begun(store)
     await store.start_exchange(request.id, expected=Phase.BEGUN)
-    await store.keep_exchanged(request.id, token_set(expire_time=None))
+    await store.keep_exchanged(request, token_set(expire_time=None))
     failure = Failure("IDENTITY_UNAVAILABLE", "who?", {"platform": "twitter"})
     assert not await store.fail_request(request.id, failure, expected=[Phase.BEGUN])
     assert await store.fail_request(request.id, failure, expected=[Phase.EXCHANGING])
@@ -162,7 +162,7 @@ async def test_a_failed_request_keeps_its_reason_and_sends_kept_tokens_to_the_ou
 async def test_an_exchange_that_never_ended_is_given_up_and_its_tokens_are_revoked(store: Store, clock: Clock) -> None:
     request = await begun(store)
     await store.start_exchange(request.id, expected=Phase.BEGUN)
-    await store.keep_exchanged(request.id, token_set(expire_time=None))
+    await store.keep_exchanged(request, token_set(expire_time=None))
     await store.sweep_requests(limit=10)
     still = await store.request(request.id)
     assert still is not None and still.phase is Phase.EXCHANGING
@@ -433,7 +433,7 @@ async def test_what_does_not_open_can_be_revoked_replaced_and_swept_all_the_same
 
     request = await begun(store)
     await store.start_exchange(request.id, expected=Phase.BEGUN)
-    await store.keep_exchanged(request.id, token_set(expire_time=None))
+    await store.keep_exchanged(request, token_set(expire_time=None))
     damage("authorization_requests", "exchanged", request.id)
     clock.offset += MINUTE * 2
     assert await store.sweep_requests(limit=10) == 1
