@@ -29,6 +29,7 @@ from server.accounts.identity import IdentityReader
 from server.accounts.pauses import PauseWatch
 from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
+from server.accounts.refusals import Refusals
 from server.accounts.revoke import Revoker
 from server.config import Settings
 from server.parts import DEFINITIONS, key_user, new_id, open_engine, registered_platforms
@@ -131,9 +132,13 @@ class App:
             await platform.close()
         await self.sender.close()
         try:
+            await self.refusals.work_off(leaving=True)
             await self.keys.leave()
         except (StoreUnavailable, OSError) as error:
-            log.warning("what this process said of its keys stays in the database", extra={"why": str(error)})
+            log.warning(
+                "what this process said of its keys stays in the database; refusals may be missing in the audit",
+                extra={"why": str(error)},
+            )
         self.engine.close()
         log.info("stopped")
 
@@ -152,6 +157,7 @@ class App:
         )
         self.connector = Connector(self.store, self.platforms, self.gates, self.exchanger, new_id, self._callback_uri)
         self.blocks = Blocks(self.store)
+        self.refusals = Refusals(self.store, self.metrics, self._monotonic)
         callers = {name: caller.to_caller(name) for name, caller in settings.callers.items()}
         self.callback = Callback(self.store, self.platforms, self.exchanger, callers, self.blocks)
         self.reader = Reader(self.store, self.platforms)
@@ -191,7 +197,7 @@ class App:
         self.grpc = GrpcServer(
             AccountService(self.connector, self.reader, self.fresh, self.revoker, self.eraser, page_tokens),
             OperationsService(self.explainer, AuditLog(self.store), page_tokens),
-            Policy(self._credentials(), self.blocks, clock=self._monotonic),
+            Policy(self._credentials(), self.blocks, self.refusals, clock=self._monotonic),
             ping=self._ready,
             reflection=settings.serves_reflection,
         )
@@ -262,7 +268,7 @@ class App:
             every(2, f"identify {name}", partial(self.identities.work_off, name))
         every(1, "pauses", self.pauses.follow)
         every(1, "blocks", self.blocks.follow)
-
+        every(1, "refusals", self.refusals.work_off)
         every(2, "keys", self.keys.follow)
         every(1, "audit", self.linker.work_off)
         every(5, "erase", self.eraser.work_off)

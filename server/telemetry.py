@@ -118,6 +118,10 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self._refusals = Counter(
+            "accounts_refusals", "Calls that were refused, by method and reason.", ["method", "reason"],
+            registry=self.registry,
+        )  # fmt: skip
         self._of_refresh = cache(self._children_of_refresh)
 
     def _children_of_refresh(self, platform: str, outcome: str) -> tuple[Counter, Histogram, Histogram]:
@@ -162,6 +166,9 @@ class Metrics:
 
     def revoked(self, platform: str, outcome: str) -> None:
         self._revocations.labels(platform, outcome).inc()
+
+    def refused(self, method: str, reason: str) -> None:
+        self._refusals.labels(method, reason).inc()
 
     def serve(self, host: str, port: int) -> int:
         """Serves /metrics on a port of its own, from a thread of its own; the port that was bound."""

@@ -28,6 +28,8 @@ class EventKind(StrEnum):
     PLATFORM_RESUMED = "platform_resumed"
     CALLER_BLOCKED = "caller_blocked"
     CALLER_UNBLOCKED = "caller_unblocked"
+    CALL_REFUSED = "call_refused"
+    """Calls of a caller were refused; its facts say which method, how many, and what was missing or wrong."""
     ERASURE_REQUESTED = "erasure_requested"
     ACCOUNT_ERASED = "account_erased"
     PERSONAL_DATA_ERASED = "personal_data_erased"
@@ -59,11 +61,16 @@ KEPT_FACTS: Final = frozenset(
         "attempt",
         "blocked",
         "connect_id",
+        "count",
         "due_time",
         "erasure_id",
         "events",
+        "field",
+        "limit",
         "link",
+        "method",
         "missing_scopes",
+        "permission",
         "platform_revocation",
         "position",
         "reason",
@@ -99,6 +106,22 @@ class Event:
     result: str = DONE
     position: int | None = None
     """Its place in the hash chain; None until it is linked, a second or so after it was recorded."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A call that was refused, and how many of its kind were."""
+
+    caller: str
+    method: str
+    reason: str
+    facts: Mapping[str, str]
+    """Which permission, field or limit it was."""
+    account_id: str | None
+    """The account that the first of them named, whether there is such a one or not."""
+    peer: str
+    request_id: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

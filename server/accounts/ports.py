@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from server.accounts.chain import ChainReport, Place
-from server.accounts.events import Event, EventFilter, EventPage
+from server.accounts.events import Event, EventFilter, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
 from server.accounts.grants import (
     ClaimedGrant,
@@ -93,6 +93,8 @@ class Observer(Protocol):
     def connected(self, platform: str, outcome: str) -> None: ...
 
     def revoked(self, platform: str, outcome: str) -> None: ...
+
+    def refused(self, method: str, reason: str) -> None: ...
 
 
 class Journal(Protocol):
@@ -270,6 +272,9 @@ class Store(Protocol):
         """Blocks a caller for all processes; an empty reason lets it in again."""
 
     # --- the audit
+
+    async def record_refusals(self, refusals: Sequence[Refusal]) -> None:
+        """An event for each, in one transaction."""
 
     async def list_events(self, which: EventFilter, *, after: str, size: int) -> EventPage:
         """At most `size` events, the newest first; `after` is the `audit.cursor` of the last one seen, or empty."""

@@ -17,6 +17,8 @@ from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.errors import CallerNotPermitted, InvalidField
 from server.accounts.limits import CallerLimits
+from server.accounts.refusals import Refusals
+from server.rpc import fields
 from server.rpc.credentials import Context, Credentials
 from server.rpc.errors import DeadlineTooShort, status_of
 from server.rpc.origin import CallOrigin
@@ -84,11 +86,13 @@ class Policy:
         self,
         credentials: Credentials,
         blocks: Blocks,
+        refusals: Refusals,
         lines: Mapping[str, Line] = LINES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._credentials = credentials
         self._blocks = blocks
+        self._refusals = refusals
         self._lines = lines
         self._clock = clock
         self._limits: dict[str, CallerLimits] = {}
@@ -99,15 +103,15 @@ class Policy:
             raise MethodWithoutPolicy(f"{method} has no line in the policy table (server/rpc/guard.py)")
         return self._lines[method]
 
-    def admit(self, context: Context, line: Line) -> tuple[Caller, CallerLimits]:
-        """The caller behind a call, if the method is for it, and its limits.
+    def caller(self, context: Context, line: Line) -> Caller:
+        """The caller behind a call. Raises CallerUnknown."""
+        return NOBODY if line.need is Access.OPEN else self._credentials.caller(context)
 
-        Raises CallerUnknown, CallerNotPermitted, RateLimited.
-        """
+    def admit(self, caller: Caller, line: Line) -> CallerLimits:
+        """The caller's limits, if the method is for it. Raises CallerNotPermitted, RateLimited."""
         need = line.need
         if need is Access.OPEN:
-            return NOBODY, UNLIMITED
-        caller = self._credentials.caller(context)
+            return UNLIMITED
         self._blocks.check(caller.name)
         limits = self._limits.get(caller.name)
         if limits is None:
@@ -115,7 +119,31 @@ class Policy:
         limits.call()
         if need is not Access.ANY_CALLER and need not in caller.permissions:
             raise CallerNotPermitted(f"this call needs the permission {need.value}", permission=need.value)
-        return caller, limits
+        return limits
+
+    def refused(self, method: Method, caller: Caller, origin: CallOrigin, raw: Any, error: Exception) -> None:
+        """Sees to it that a call that was refused is audited."""
+        self._refusals.note(caller.name, method.name, error, origin, lambda: named(raw, method))
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What the guard knows of a method."""
+
+    name: str
+    line: Line
+    parse: Parse
+
+
+def named(raw: Any, method: Method) -> str | None:
+    """The account that a refused request names, if it can be read."""
+    field = method.line.names
+    if not field or not isinstance(raw, bytes):
+        return None
+    try:
+        return fields.account_id(getattr(method.parse(raw), field), field)
+    except InvalidField:
+        return None
 
 
 def count(request: Any, line: Line, limits: CallerLimits) -> None:
@@ -129,18 +157,21 @@ def count(request: Any, line: Line, limits: CallerLimits) -> None:
 
 
 def guarded(
-    behave: Callable[[Any, Caller], Awaitable[Any]], line: Line, policy: Policy, parse: Parse
+    behave: Callable[[Any, Caller], Awaitable[Any]], method: Method, policy: Policy
 ) -> Callable[[bytes, Context], Awaitable[bytes]]:
     """Wraps a method that answers once.
 
     Parsing and serializing happen in here because grpcio answers a failure of its own serializers with UNKNOWN, and
     so that a request is not parsed for a stranger.
     """
+    line, parse = method.line, method.parse
 
     async def call(raw: bytes, context: Context) -> bytes:
+        caller, origin = NOBODY, CallOrigin(context)
+        ORIGIN.set(origin)
         try:
-            caller, limits = policy.admit(context, line)
-            ORIGIN.set(CallOrigin(context))
+            caller = policy.caller(context, line)
+            limits = policy.admit(caller, line)
             left = context.time_remaining()
             if left is not None and left < LEAST_SECONDS:
                 raise DeadlineTooShort(f"a call needs {LEAST_SECONDS * 1000:.0f} ms to begin; it had {left * 1000:.0f}")
@@ -153,6 +184,7 @@ def guarded(
                 limits.revoked(account.account_id for account in response.accounts)
             return response.SerializeToString()  # type: ignore[no-any-return]
         except Exception as error:
+            policy.refused(method, caller, origin, raw, error)
             await refuse(context, error)
 
     return call
@@ -170,18 +202,23 @@ async def in_time(answer: Awaitable[Any]) -> Any:
 
 
 def guarded_stream(
-    behave: Callable[[Any, Caller], AsyncIterable[Message]], line: Line, policy: Policy, parse: Parse
+    behave: Callable[[Any, Caller], AsyncIterable[Message]], method: Method, policy: Policy
 ) -> Callable[[Any, Context], AsyncIterator[bytes]]:
     """Wraps a method that answers with a stream, whether it is asked once or by a stream."""
 
+    line, parse = method.line, method.parse
+
     async def call(raw: bytes | AsyncIterable[bytes], context: Context) -> AsyncIterator[bytes]:
+        caller, origin = NOBODY, CallOrigin(context)
+        ORIGIN.set(origin)
         try:
-            caller, _ = policy.admit(context, line)
-            ORIGIN.set(CallOrigin(context))
+            caller = policy.caller(context, line)
+            policy.admit(caller, line)
             request = parse(raw) if isinstance(raw, bytes) else (parse(one) async for one in raw)
             async for response in behave(request, caller):
                 yield response.SerializeToString()
         except Exception as error:
+            policy.refused(method, caller, origin, raw, error)
             await refuse(context, error)
 
     return call

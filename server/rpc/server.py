@@ -17,7 +17,7 @@ from synposter.accounts.v1 import account_service_pb2, operations_service_pb2
 from server.accounts.callers import Caller
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
-from server.rpc.guard import Policy, guarded, guarded_stream, parser
+from server.rpc.guard import Method, Policy, guarded, guarded_stream, parser
 from server.rpc.health import Health
 from server.rpc.operations_service import OperationsService
 
@@ -125,10 +125,10 @@ def generic_handler(service: ServiceDescriptor, behaviour: object, policy: Polic
 
 
 def method_handler(method: MethodDescriptor, behaviour: object, policy: Policy) -> Any:
-    line, behave = policy.line(method.full_name), getattr(behaviour, method.name)
-    parse = parser(GetMessageClass(method.input_type))
+    behave = getattr(behaviour, method.name)
+    known = Method(method.name, policy.line(method.full_name), parser(GetMessageClass(method.input_type)))
     if not method.server_streaming:
-        return grpc.unary_unary_rpc_method_handler(guarded(behave, line, policy, parse))
-    call = guarded_stream(behave, line, policy, parse)
+        return grpc.unary_unary_rpc_method_handler(guarded(behave, known, policy))
+    call = guarded_stream(behave, known, policy)
     kind = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
     return kind(call)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from peewee import Database, fn
 
-from server.accounts.events import Event, EventKind
+from server.accounts.audit import Origin
+from server.accounts.events import Event, EventKind, Refusal
 from server.accounts.grants import GrantState
 from server.accounts.model import Block, Pause
 from server.storage.audit import to_event
@@ -13,8 +16,9 @@ from server.storage.transaction import Transaction, instant
 
 
 def events_of(tx: Transaction, account_id: str, limit: int) -> tuple[Event, ...]:
-    """Their ids are UUIDv7s, so their order is that of their times."""
-    newest = EventRow.select().where(EventRow.account_id == account_id).order_by(EventRow.id.desc()).limit(limit)
+    """Their ids are UUIDv7s, so their order is that of their times. What was refused happened to no account."""
+    its = (EventRow.account_id == account_id) & (EventRow.kind != EventKind.CALL_REFUSED)
+    newest = EventRow.select().where(its).order_by(EventRow.id.desc()).limit(limit)
     rows = list(newest.execute(tx.database))
     return tuple(map(to_event, reversed(rows)))
 
@@ -49,6 +53,22 @@ def set_block(tx: Transaction, caller: str, reason: str, operator: str) -> None:
     kind = EventKind.CALLER_BLOCKED if reason else EventKind.CALLER_UNBLOCKED
     by = f"operator {operator}"
     tx.event(kind, account_id=None, profile_id="", platform="", caller=by, blocked=caller, reason=reason)
+
+
+def record_refusals(tx: Transaction, refusals: Sequence[Refusal]) -> None:
+    for each in refusals:
+        tx.event(
+            EventKind.CALL_REFUSED,
+            account_id=each.account_id,
+            profile_id="",
+            platform="",
+            caller=each.caller,
+            result=each.reason,
+            origin=Origin(each.peer, each.request_id),
+            method=each.method,
+            count=each.count,
+            **each.facts,
+        )
 
 
 def census(database: Database) -> dict[tuple[str, str], int]:

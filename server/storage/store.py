@@ -12,7 +12,7 @@ from server.accounts.audit import NOWHERE, ORIGIN, Origin
 from server.accounts.chain import ChainReport, Place
 from server.accounts.connect import EXCHANGE_LIMIT
 from server.accounts.errors import AccountNotFound, StoreUnavailable
-from server.accounts.events import Event, EventFilter, EventPage
+from server.accounts.events import Event, EventFilter, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.grants import (
     ClaimedGrant,
@@ -240,6 +240,9 @@ class Store:
         return await self._engine.survey(operating.census)
 
     # --- the audit
+
+    async def record_refusals(self, refusals: Sequence[Refusal]) -> None:
+        await self._write(lambda tx: operating.record_refusals(tx, refusals))
 
     async def list_events(self, which: EventFilter, *, after: str, size: int) -> EventPage:
         return await self._read(lambda tx: audit.list_page(tx, which, after, size))

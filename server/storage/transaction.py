@@ -77,9 +77,14 @@ class Transaction:
         platform: str,
         caller: str = "",
         result: str = DONE,
+        origin: Origin | None = None,
         **facts: Any,
     ) -> None:
-        """Records a fact; it is written when the transaction ends, which commits only if it could be."""
+        """Records a fact; it is written when the transaction ends, which commits only if it could be.
+
+        `origin` is that of the call under way, unless it is given.
+        """
+        origin = origin or self._origin
         kept = {name: fact for name, fact in facts.items() if name in KEPT_FACTS}
         personal = {name: fact for name, fact in facts.items() if name not in KEPT_FACTS}
         self._events.append(
@@ -92,8 +97,8 @@ class Transaction:
                 "profile_id": profile_id,
                 "platform": platform,
                 "caller": caller,
-                "peer": self._origin.peer,
-                "request_id": self._origin.request_id,
+                "peer": origin.peer,
+                "request_id": origin.request_id,
                 "result": result,
                 "facts": to_json(kept),
                 "personal": to_json(personal) if personal else None,

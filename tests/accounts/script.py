@@ -136,3 +136,6 @@ class Watcher:
 
     def revoked(self, platform: str, outcome: str) -> None:
         self.seen.append(("revoked", outcome))
+
+    def refused(self, method: str, reason: str) -> None:
+        self.seen.append((method, reason))

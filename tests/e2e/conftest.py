@@ -89,15 +89,18 @@ def redirect_uris(local: Local) -> list[str]:
 
 
 @asynccontextmanager
-async def whole_service(folder: Path, database_url: str | None = None) -> AsyncIterator[Whole]:
-    """`database_url` names a PostgreSQL database; without it, it is a SQLite file in the folder."""
+async def whole_service(folder: Path, database_url: str | None = None, more: str = "") -> AsyncIterator[Whole]:
+    """`database_url` names a PostgreSQL database; without it, it is a SQLite file in the folder.
+
+    `more` is added to the configuration.
+    """
     async with running() as played:
         port = urlsplit(played.url).port
         assert port is not None
         local = Local(folder, ports={"grpc": free_port(), "http": free_port(), "sandbox": port})
         local.write_files()
         with local.config_file.open("a") as config:
-            config.write(LINKEDIN.format(sandbox=played.url))
+            config.write(LINKEDIN.format(sandbox=played.url) + more)
         if database_url is not None:
             text = local.config_file.read_text().replace("sqlite:///accounts.db", database_url)
             local.config_file.write_text(text.replace("[refresh]", '[refresh]\njournal = "journal"'))

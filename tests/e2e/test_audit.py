@@ -1,6 +1,7 @@
 """The audit of a running service: read over gRPC, walked by the command, changed by somebody with a database client."""
 
 import asyncio
+import getpass
 import json
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from tests.e2e.test_operating import command
 from tests.e2e.test_processes import connected, grpcurl
 
 OPERATIONS = "synposter.accounts.v1.OperationsService"
+ACCOUNTS = "synposter.accounts.v1.AccountService"
 
 
 def audited(local: Local, **request: Any) -> list[dict[str, Any]]:
@@ -50,3 +52,16 @@ async def test_a_running_server_links_its_events_and_the_command_names_the_one_t
     done = command(deployment, "audit", "verify", "--head", head)
     assert done.returncode == 1
     assert f"BROKEN at position {events[-1]['chain_position']} (event {events[-1]['id']})" in done.stdout
+
+
+async def test_a_running_server_audits_what_it_refuses_and_what_operators_say(deployment: Local) -> None:
+    nobody = "01930000-0000-7000-8000-000000000000"
+    for _ in range(3):
+        grpcurl(deployment, "-d", json.dumps({"id": nobody}), deployment.target, f"{ACCOUNTS}/GetAccount")
+    [refused] = await linked(deployment, kind="call_refused")
+    assert (refused["caller"], refused["result"], refused["account_id"]) == ("local", "ACCOUNT_NOT_FOUND", nobody)
+    with deployment.config_file.open("a") as config:
+        config.write(f'\n[callers.web]\napi_keys_sha256 = ["{"0" * 64}"]\n')
+    assert command(deployment, "callers", "block", "web", "--reason", "stolen").returncode == 0
+    [blocked] = await linked(deployment, kind="caller_blocked")
+    assert (blocked["caller"], blocked["facts"]["blocked"]) == (f"operator {getpass.getuser()}", "web")

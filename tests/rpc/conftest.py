@@ -1,7 +1,7 @@
 """The edge under test: the real server on a port of the system's choice, over use cases that do as they are told."""
 
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import SimpleNamespace
@@ -15,10 +15,11 @@ from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_p
 
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Permission
-from server.accounts.events import EventFilter, EventPage
+from server.accounts.events import EventFilter, EventPage, Refusal
 from server.accounts.explain import Story
 from server.accounts.flow import Begun
 from server.accounts.model import Account, Block, ErasedAccount, Page, PlatformRevocation, Receipt, Status, StatusReason
+from server.accounts.refusals import Refusals
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
 from server.rpc.credentials import Credentials
@@ -61,6 +62,8 @@ class UseCases:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Caller, dict[str, Any]]] = []
         self.blocked: tuple[Block, ...] = ()
+        self.refusals: list[Refusal] = []
+        self.refused_calls: list[tuple[str, str]] = []
         self.answers: dict[str, Any] = {
             "begin": Begun("connect-1", "https://x.example/authorize?state=s", MOMENT),
             "complete": (make_account(),),
@@ -110,6 +113,12 @@ class UseCases:
     async def blocks(self) -> tuple[Block, ...]:
         return self.blocked
 
+    async def record_refusals(self, refusals: Sequence[Refusal]) -> None:
+        self.refusals += refusals
+
+    def refused(self, method: str, reason: str) -> None:
+        self.refused_calls.append((method, reason))
+
     async def _answer(self, name: str, caller: Caller, given: dict[str, Any]) -> Any:
         self.calls.append((name, caller, given))
         answer = self.answers[name]
@@ -157,7 +166,8 @@ class Edge:
         by_hash = {sha256(key.encode()).digest(): caller for key, caller in by_key.items()}
         self.blocks = Blocks(cases)
         self.now = 0.0
-        policy = Policy(Credentials(by_hash, by_san), self.blocks, lines, clock=lambda: self.now)
+        self.refusals = Refusals(cases, cases, lambda: self.now)
+        policy = Policy(Credentials(by_hash, by_san), self.blocks, self.refusals, lines, clock=lambda: self.now)
         operations = OperationsService(cases, cases, tokens)
         self.server = GrpcServer(service, operations, policy, ping=self.ping, reflection=reflection)
 
