@@ -24,7 +24,7 @@ KINDS = frozenset(
     {
         *ANSWERS, "hang", "hang_after", "hold_before", "hold_after", "drop_before", "drop_after", "status_before",
         "status_after", "redirect", "drip", "huge", "html", "html_after", "no_refresh_token", "empty_refresh_token",
-        "expires_in", "fewer_scopes", "wrong_id", "iss",
+        "expires_in", "fewer_scopes", "wrong_id", "iss", "echo",
     }
 )  # fmt: skip
 PLACES = frozenset({"token", "revoke", "identity", "authorize"})
@@ -132,10 +132,8 @@ class Faults:
         if kind in ANSWERS:
             status, body = ANSWERS[kind]
             return web.json_response(body, status=status, headers=retry_header(fault))
-        if kind == "redirect":
-            return web.Response(status=307, headers={"Location": fault.location})
-        if kind in ("drip", "huge"):
-            return await stream(request, slow=kind == "drip")
+        if kind in ANSWERED:
+            return await ANSWERED[kind](request, fault)
         return altered(fault, await act())
 
 
@@ -143,8 +141,21 @@ def retry_header(fault: Fault) -> dict[str, str]:
     return {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
 
 
-async def stream(request: web.Request, *, slow: bool) -> web.StreamResponse:
+async def echo(request: web.Request, fault: Fault) -> web.StreamResponse:
+    """Says again what was sent, credentials and all, wherever an error has room for it."""
+    form = await request.post()
+    said = " ".join([*map(str, form.values()), request.headers.get("Authorization", "")])
+    answer = {"error": said, "error_description": said, "title": said, "detail": said}
+    return web.json_response(answer, status=fault.status, headers={"X-Echo": said, "WWW-Authenticate": said})
+
+
+async def redirect(_: web.Request, fault: Fault) -> web.StreamResponse:
+    return web.Response(status=307, headers={"Location": fault.location})
+
+
+async def stream(request: web.Request, fault: Fault) -> web.StreamResponse:
     """A byte a second, or as much as the other side takes."""
+    slow = fault.fault == "drip"
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     for _ in range(3600 if slow else 16 * 1024):
@@ -152,6 +163,9 @@ async def stream(request: web.Request, *, slow: bool) -> web.StreamResponse:
         if slow:
             await asyncio.sleep(1)
     return response
+
+
+ANSWERED = {"echo": echo, "redirect": redirect, "drip": stream, "huge": stream}
 
 
 def altered(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import time
@@ -293,8 +292,6 @@ def spare_the_collector() -> None:
 async def serve_until_signal(settings: Settings) -> None:
     """Runs one process until SIGTERM or SIGINT, then drains."""
     set_up_logging(settings.log.format, settings.log.level)
-    # A core dump would hold keys and tokens.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     app = App(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

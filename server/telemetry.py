@@ -1,7 +1,7 @@
 """Logging and metrics: structlog formats what the standard library logs; Prometheus counts what the domain reports.
 
-Labels come from closed sets; no metric and no log line carries a secret. Libraries that log tokens, queries or bound
-parameters at DEBUG are pinned to WARNING whatever level is configured.
+Labels come from closed sets; no metric and no log line carries a secret. Libraries log tokens, queries or bound
+parameters at DEBUG, so whatever level is configured, only the service's own lines are below WARNING.
 """
 
 from __future__ import annotations
@@ -19,23 +19,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from server.accounts.gate import Gate
 from server.accounts.ports import Journal
 
-LOUD_LIBRARIES = (
-    "peewee",
-    "requests_oauthlib",
-    "oauthlib",
-    "urllib3",
-    "aiohttp",
-    "asyncio",
-    "schedule",
-    "grpc",
-    "hpack",
-)
+OUR_LINES = "server"
 GATE_STATES = ("open", "probing", "held", "paused")
 LAG_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
 
 
 def set_up_logging(log_format: str, level: str, stream: TextIO = sys.stderr) -> None:
-    """Sends the root logger to `stream` as JSON lines or for the console, one line per event."""
+    """Sends what is logged to `stream` as JSON lines or for the console, one line per event."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -57,9 +47,9 @@ def set_up_logging(log_format: str, level: str, stream: TextIO = sys.stderr) -> 
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in LOUD_LIBRARIES:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    handler.setLevel(level.upper())
+    root.setLevel(logging.WARNING)
+    logging.getLogger(OUR_LINES).setLevel(level.upper())
 
 
 class Metrics:

@@ -22,6 +22,7 @@ ROOMS = (
     "telemetry",
     "app",
     "parts",
+    "process",
     "commands",
     "__main__",
 )
@@ -34,6 +35,7 @@ MAY_USE = {
     "config": {"accounts"},
     "scheduler": {"accounts"},
     "telemetry": {"accounts"},
+    "process": set(),
     "app": set(ROOMS),
     "parts": set(ROOMS),
     "commands": set(ROOMS),

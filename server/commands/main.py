@@ -15,6 +15,7 @@ from server.accounts.callers import Permission
 from server.commands import operate, operate_callers
 from server.commands.keys import keys_group
 from server.commands.plainly import load, told_plainly
+from server.process import keep_to_itself
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 
@@ -32,6 +33,7 @@ from server.storage.migrate import migrate
 @click.pass_context
 def main(context: click.Context, config_file: Path) -> None:
     """Connected Accounts. Without a command it serves until SIGTERM or SIGINT."""
+    keep_to_itself()
     # The calendar reads naive local time; a daylight-saving change must not move it.
     os.environ["TZ"] = "UTC"
     time.tzset()
@@ -52,7 +54,7 @@ def serve(config_file: Path) -> None:
         try:
             import uvloop  # noqa: PLC0415
 
-            uvloop.run(serve_until_signal(settings))
+            uvloop.run(serve_until_signal(settings), debug=False)  # not even if PYTHONASYNCIODEBUG says so
         except StartRefused as error:
             raise OSError(str(error)) from None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ LONGEST_LIFE = timedelta(days=3650)
 SHORTEST_WAIT = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(hours=24)
 LONGEST_TEXT = 200
+OPAQUE = re.compile(r"(?=[A-Za-z+/=_.~%-]*[0-9])[A-Za-z0-9+/=_.~%-]{24,}")
+"""What may be a secret in some spelling (base64, hex, percent-encoded). Error codes are as long, but have no digit."""
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
@@ -34,9 +37,13 @@ def is_token(value: Any) -> TypeGuard[str]:
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
-    """At most 200 printable characters of `text`, without the secrets that were sent: platforms echo them."""
+    """At most 200 printable characters of `text`, without the secrets that were sent: platforms echo them.
+
+    Nor with anything else that may be one: they may be spelt differently, or be tokens that we were never told of.
+    """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "<redacted>")
+    text = OPAQUE.sub("<redacted>", text)
     return "".join(character if character.isprintable() else " " for character in text)[:LONGEST_TEXT]
 
 

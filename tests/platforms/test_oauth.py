@@ -1,7 +1,10 @@
 """OAuth without I/O: the bytes that are sent, and what each answer means."""
 
+import base64
 import dataclasses
 import json
+import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -188,6 +191,31 @@ def test_an_error_that_echoes_what_was_sent_does_not_carry_it_on(secret: str, st
     shown = f"{caught.value} {caught.value.text} {caught.value.error}"
     assert secret not in shown and "<redacted>" in shown
     assert len(caught.value.error) <= 200 and len(caught.value.text) < 500 and caught.value.text.isprintable()
+
+
+SPELLINGS: dict[str, Callable[[bytes], str]] = {
+    "base64": lambda secret: base64.b64encode(secret).decode(),
+    "base64, one byte on": lambda secret: base64.b64encode(b"x" + secret).decode(),
+    "base64url": lambda secret: base64.urlsafe_b64encode(secret).decode(),
+    "hex": bytes.hex,
+    "percent": lambda secret: "".join(f"%{byte:02X}" for byte in secret),
+    "unsent": lambda secret: f"sbx-refresh-{secret.hex()}",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_secret_that_comes_back_in_another_spelling_is_not_carried_on(spelling: str) -> None:
+    spelt = SPELLINGS[spelling](secrets.token_bytes(32))
+    with pytest.raises(PlatformError) as caught:
+        read(400, {"error": spelt, "error_description": f"bad: {spelt}, try again"})
+    assert spelt not in caught.value.text and caught.value.text == "400 <redacted> bad: <redacted>, try again"
+
+
+@pytest.mark.parametrize("code", ["unsupported_response_type", "temporarily_unavailable", "unauthorized_client"])
+def test_error_codes_are_carried_on_however_long(code: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        read(400, {"error": code, "error_description": "Value passed for the token was invalid (code 89)."})
+    assert caught.value.text == f"400 {code} Value passed for the token was invalid (code 89)."
 
 
 def test_a_refused_code_is_not_named() -> None:
