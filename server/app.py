@@ -46,6 +46,7 @@ from server.storage.key_use import check_not_retired
 from server.storage.key_watch import KeyWatch
 from server.storage.keyring import KeyRing
 from server.storage.migrate import check_keys, check_schema
+from server.storage.served import ServedMark
 from server.storage.store import Store
 from server.storage.vault import Vault
 from server.telemetry import Metrics, set_up_logging
@@ -57,6 +58,7 @@ IN_FLIGHT_CAP = 64
 SWEEP_LIMIT = 500
 CENSUS_SECONDS = 60
 RETENTION_SECONDS = 600
+SERVED_SECONDS = 5
 
 
 class StartRefused(Exception):
@@ -92,6 +94,8 @@ class App:
             check_keys(self.engine.database, ring)
             check_not_retired(self.engine.database, ring)
             await self._build(Vault(ring))
+            self.served.check()
+            await self.served.keep()
             await self.keys.join()
             await self.pauses.follow()
             await self.blocks.follow()
@@ -130,6 +134,7 @@ class App:
         for platform in self.platforms.values():
             await platform.close()
         await self.sender.close()
+        await self.served.keep()
         try:
             await self.refusals.work_off(leaving=True)
             await self.keys.leave()
@@ -150,6 +155,7 @@ class App:
         min_interval = settings.refresh.min_interval
         owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self.journal = FileJournal(settings.journal_folder, vault, new_id)
+        self.served = ServedMark(settings.journal_folder, self.engine)
         self.keys = KeyWatch(settings.keys.file, self.engine, vault, self.journal, key_user(settings))
         self.exchanger = Exchanger(
             self.store, self.platforms, self.gates, self.metrics, new_id, min_interval=min_interval
@@ -269,6 +275,7 @@ class App:
         every(1, "blocks", self.blocks.follow)
         every(1, "refusals", self.refusals.work_off)
         every(2, "keys", self.keys.follow)
+        every(SERVED_SECONDS, "served", self.served.keep)
         every(1, "audit", self.linker.work_off)
         every(5, "erase", self.eraser.work_off)
         every(RETENTION_SECONDS, "retention", self.retention.work_off)

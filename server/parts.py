@@ -82,13 +82,23 @@ async def store_beside(settings: Settings) -> AsyncIterator[Store]:
 
     Raises KeyRingError, SchemaMismatch, DatabaseUnusable.
     """
+    async with opened_store(settings, alone=False) as (store, _):
+        yield store
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings, *, alone: bool) -> AsyncIterator[tuple[Store, Engine]]:
+    """The store and its engine; `alone` for what must not be done beside a server that holds a SQLite file.
+
+    Raises KeyRingError, SchemaMismatch, DatabaseUnusable.
+    """
     ring = KeyRing.load(settings.keys.file)
-    engine = open_engine(settings, alone=False)
+    engine = open_engine(settings, alone=alone)
     try:
         check_schema(engine.database)
         check_keys(engine.database, ring)
         check_not_retired(engine.database, ring)
-        yield Store(engine, Vault(ring), new_id)
+        yield Store(engine, Vault(ring), new_id), engine
     finally:
         engine.close()
 

@@ -26,6 +26,10 @@ class EventKind(StrEnum):
     PLATFORM_REVOCATION_CONFIRMED = "platform_revocation_confirmed"
     PLATFORM_PAUSED = "platform_paused"
     PLATFORM_RESUMED = "platform_resumed"
+    RESTORED = "restored"
+    """A backup was put to use; its fact `suspects` says how many grants may not be refreshed until an operator says so.
+    """
+    SUSPECTS_TRIED = "suspects_tried"
     CALLER_BLOCKED = "caller_blocked"
     CALLER_UNBLOCKED = "caller_unblocked"
     CALL_REFUSED = "call_refused"
@@ -59,6 +63,7 @@ ACCOUNT_CHANGES: Final = frozenset(
 KEPT_FACTS: Final = frozenset(
     {
         "attempt",
+        "backup_time",
         "blocked",
         "connect_id",
         "count",
@@ -76,6 +81,7 @@ KEPT_FACTS: Final = frozenset(
         "reason",
         "scopes",
         "state",
+        "suspects",
     }
 )
 """The facts that stay when personal data is erased. Whatever is not named here counts as personal."""

@@ -68,6 +68,8 @@ def refresh_next(grant: GrantRecord) -> str:
         return "the account expires when its access token ends: there is no refresh token"
     if grant.state is GrantState.SENT:
         return "a refresh is under way; should its process have died, it is over when its lease ends"
+    if grant.state is GrantState.SUSPECT:
+        return "nothing until an operator decides (grants suspect): since a restore its refresh token may be spent"
     if grant.state is GrantState.UNKNOWN and grant.sends >= MOST_SENDS:
         return "no answer came, twice: the account expires when its access token ends"
     if grant.state is GrantState.UNKNOWN:

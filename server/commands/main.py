@@ -13,6 +13,7 @@ import click
 from server import config
 from server.accounts.callers import Permission
 from server.commands import operate, operate_callers
+from server.commands.backup_group import backup_command, restore_command, restored_command, suspect_group
 from server.commands.keys import keys_group
 from server.commands.plainly import load, told_plainly
 from server.process import keep_to_itself
@@ -90,6 +91,9 @@ def config_check(config_file: Path) -> None:
 
 
 main.add_command(keys_group)
+main.add_command(backup_command)
+main.add_command(restore_command)
+main.add_command(restored_command)
 
 
 @main.group("platforms")
@@ -209,6 +213,9 @@ def grants_unread(config_file: Path, read_again: bool) -> None:
     with told_plainly():
         for line in asyncio.run(operate.unread(load(config_file), read_again=read_again)):
             click.echo(line)
+
+
+grants_group.add_command(suspect_group)
 
 
 @main.group("audit")

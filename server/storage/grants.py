@@ -115,6 +115,8 @@ def not_stored(tx: Transaction, refreshed: Refreshed) -> Commit:
         return Commit.REVOKING
     if row.generation == refreshed.generation + 1 and open_grant(tx, row) == refreshed.token_set:
         return Commit.STORED  # an earlier try whose outcome was not known
+    if row.generation < refreshed.generation and row.state != GrantState.DEAD:
+        return catch_up(tx, row, refreshed)
     if row.state == GrantState.DEAD:
         # Its account is EXPIRED, and only the connect flow brings it back: the late pair must not stay live.
         revoke_late(tx, refreshed)
@@ -122,6 +124,14 @@ def not_stored(tx: Transaction, refreshed: Refreshed) -> Commit:
     else:
         park_candidate(tx, row, refreshed.token_set)
     return Commit.LOST
+
+
+def catch_up(tx: Transaction, row: Any, refreshed: Refreshed) -> Commit:
+    """The database was restored and is behind what the journal holds, which is the newest that there is."""
+    log.critical("a grant has gone back; its newer token set is stored", extra={"grant_id": row.id})
+    GrantRow.update(generation=refreshed.generation).where(GrantRow.id == row.id).execute(tx.database)
+    swap(tx, [refreshed])
+    return keep_scopes(tx, refreshed)
 
 
 def revoke_late(tx: Transaction, refreshed: Refreshed) -> None:

@@ -38,9 +38,22 @@ from server.accounts.model import (
     Secret,
     StatusReason,
 )
-from server.storage import accounts, audit, claims, erase, grants, identities, operating, requests, revocations, unread
+from server.storage import (
+    accounts,
+    audit,
+    claims,
+    erase,
+    grants,
+    identities,
+    operating,
+    requests,
+    restored,
+    revocations,
+    unread,
+)
 from server.storage.engine import Engine
 from server.storage.gathered import Gathered
+from server.storage.restored import Suspects
 from server.storage.schema import RequestRow, SecretRow
 from server.storage.statement import Statements
 from server.storage.transaction import Transaction, micros
@@ -238,6 +251,37 @@ class Store:
     async def census(self) -> dict[tuple[str, str], int]:
         """How many grants each platform has in each state. It reads an index from end to end, and holds up nothing."""
         return await self._engine.survey(operating.census)
+
+    # --- putting a backup to use
+
+    async def count_unspent(self, multiple_use: Sequence[str]) -> int:
+        """Grants that `suspect` would take."""
+        return await self._read(lambda tx: restored.count(tx, restored.may_be_spent(multiple_use)))
+
+    async def suspect(self, multiple_use: Sequence[str], *, limit: int) -> int:
+        """Makes so many grants suspect, but for platforms whose refresh tokens work any number of times; how many."""
+        return await self._write(lambda tx: restored.suspect(tx, multiple_use, limit))
+
+    async def put_to_use(self, *, operator: str, suspects: int, known_us: int) -> None:
+        await self._write(lambda tx: restored.put_to_use(tx, operator, suspects, known_us))
+
+    async def suspects(self) -> list[tuple[str, int, int]]:
+        """Platform, suspect grants whose access token lives, and those whose has ended."""
+        return await self._read(restored.suspects)
+
+    async def count_suspects(self, which: Suspects) -> int:
+        return await self._read(lambda tx: restored.count(tx, which.condition(tx.now_us)))
+
+    async def try_suspects(self, which: Suspects, *, limit: int) -> int:
+        """Lets so many be sent once more, shortly before their access token ends; how many."""
+        return await self._write(lambda tx: restored.try_again(tx, which, limit))
+
+    async def record_tries(self, *, operator: str, tried: int) -> None:
+        await self._write(lambda tx: restored.record_tries(tx, operator, tried))
+
+    async def give_up_suspects(self, which: Suspects, *, operator: str, limit: int) -> int:
+        """Calls so many dead without asking the platform, and their accounts EXPIRED; how many."""
+        return await self._write(lambda tx: restored.give_up(tx, which, operator, limit))
 
     # --- the audit
 

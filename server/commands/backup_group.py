@@ -1,0 +1,139 @@
+"""The commands `backup`, `restore` and `restored`, and those of `grants` for what a restore leaves suspect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from server.commands import backups
+from server.commands.plainly import load, told_plainly
+from server.storage.restored import Suspects
+
+MOVED = click.option(
+    "--moved",
+    is_flag=True,
+    help="No server has run since just before the backup was made: nothing was refreshed, and everything goes on.",
+)
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def backup_command(config_file: Path, file: Path) -> None:
+    """Write a backup of the database to FILE, beside running servers.
+
+    It holds no key: back up the key file elsewhere, or the backup can be opened by whoever has it.
+    """
+    with told_plainly():
+        settings = load(config_file)
+        total = backups.size_of(settings)
+        with click.progressbar(length=total, label="copying", show_pos=False) as bar:
+            for size in backups.back_up(settings, file):
+                bar.update(min(size, total) - bar.pos)
+    click.echo(f"wrote {file}, {file.stat().st_size} bytes")
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@MOVED
+@click.pass_obj
+def restore_command(config_file: Path, file: Path, moved: bool) -> None:
+    """Bring the backup FILE to where the settings say, and put it to use as `restored` does. Stop the servers first.
+
+    A SQLite file that is there is moved aside; a PostgreSQL database must be empty. Journal and keys stay.
+    """
+    with told_plainly():
+        settings = load(config_file)
+        for line in backups.place(settings, file):
+            click.echo(line)
+        put_to_use(settings, moved=moved)
+
+
+@click.command("restored")
+@MOVED
+@click.pass_obj
+def restored_command(config_file: Path, moved: bool) -> None:
+    """Put a database to use that was restored by other means, before any server is started.
+
+    Every refresh token that works once may have been used since the backup, and must not be sent again: its grant
+    becomes suspect. Its access token is served while it lives; what then, operators say: see `grants suspect`.
+    """
+    with told_plainly():
+        put_to_use(load(config_file), moved=moved)
+
+
+def put_to_use(settings: Any, *, moved: bool) -> None:
+    for line in with_bar("looking through grants", lambda bar: backups.put_to_use(settings, moved=moved, bar=bar)):
+        click.echo(line)
+
+
+@click.group("suspect", invoke_without_command=True)
+@click.pass_context
+def suspect_group(context: click.Context) -> None:
+    """Count the grants whose refresh token may be spent since a restore, or decide about them.
+
+    Those whose access token has ended were refreshed since the backup if the service was up until then: give them up.
+    The others may not have been: try them. A try of a spent one ends what is left of its grant at the platform.
+    """
+    if context.invoked_subcommand is None:
+        with told_plainly():
+            for line in asyncio.run(backups.suspects(load(context.obj))):
+                click.echo(line)
+
+
+def chosen(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that choose some of the suspect grants."""
+    options = (
+        click.option("--platform", help="Only of this platform."),
+        click.option("--grant", "grant_ids", multiple=True, metavar="ID", help="Only this one; may be repeated."),
+        click.option("--ended/--living", default=None, help="Only those whose access token has ended, or lives."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@suspect_group.command("try")
+@chosen
+@click.pass_obj
+def suspect_try(config_file: Path, /, **which: Any) -> None:
+    """Send refresh tokens once more, shortly before their access tokens end, or now where those have ended."""
+    with told_plainly():
+        settings = load(config_file)
+        tried = with_bar("grants", lambda bar: backups.try_suspects(settings, Suspects(**which), bar))
+    click.echo(f"{tried} grants are tried once more; one whose token was spent becomes EXPIRED")
+
+
+@suspect_group.command("give-up")
+@chosen
+@click.confirmation_option(prompt="Their users have to connect again. Go on?")
+@click.pass_obj
+def suspect_give_up(config_file: Path, /, **which: Any) -> None:
+    """Call the accounts EXPIRED (REFRESH_OUTCOME_LOST) without asking the platform: their users connect again."""
+    with told_plainly():
+        settings = load(config_file)
+        lost = with_bar("grants", lambda bar: backups.give_up_suspects(settings, Suspects(**which), bar))
+    click.echo(f"{lost} grants are given up")
+
+
+def with_bar(label: str, work: Callable[[Callable[[int], backups.Progress]], Awaitable[Any]]) -> Any:
+    """Runs what tells its progress, with a bar from when it knows how much there is to do."""
+    bars: list[Any] = []
+
+    def begin(total: int) -> backups.Progress:
+        bars.append(click.progressbar(length=total, label=label, show_pos=True))
+        bars[0].__enter__()
+        return bars[0].update  # type: ignore[no-any-return]
+
+    async def run() -> Any:
+        return await work(begin)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)

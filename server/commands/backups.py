@@ -1,0 +1,149 @@
+"""What `backup`, `restore` and `restored` do, and what operators decide about suspect grants."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from server.commands.operate import columns, operator
+from server.config import Settings
+from server.storage import backup
+from server.storage.keyring import KeyRing
+from server.storage.migrate import migrate
+from server.storage.restored import Suspects
+from server.storage.served import ServedMark
+
+Progress = Callable[[int], None]
+
+AT_ONCE = 2000
+POLL_SECONDS = 0.2
+
+
+def back_up(settings: Settings, file: Path) -> Iterator[int]:
+    """Writes a backup; meanwhile, how many bytes of it there are. Raises BackupFailed, OSError."""
+    with backup.coming(file) as unfinished:
+        path = settings.database.path
+        failures: list[Exception] = []
+
+        def work() -> None:
+            try:
+                if path is None:
+                    backup.dump_postgres(settings.database.url, unfinished)
+                else:
+                    backup.copy_sqlite(path, unfinished)
+            except Exception as error:
+                failures.append(error)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        while worker.is_alive():
+            worker.join(POLL_SECONDS)
+            yield unfinished.stat().st_size
+        if failures:
+            raise failures[0]
+
+
+def size_of(settings: Settings) -> int:
+    """About how many bytes a backup has. Raises DatabaseUnusable."""
+    from server.parts import open_engine  # noqa: PLC0415 (imports the whole server)
+
+    path = settings.database.path
+    engine = open_engine(settings, alone=False)
+    try:
+        if path is not None:
+            return path.stat().st_size
+        return int(engine.database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
+    finally:
+        engine.close()
+
+
+def place(settings: Settings, file: Path) -> list[str]:
+    """Brings a backup to where the settings say, and to the schema of this version; what there is to tell.
+
+    What a SQLite backup replaces is moved aside; a PostgreSQL database must be empty. Raises DatabaseUnusable,
+    KeyRingError, SchemaMismatch, OSError.
+    """
+    from server.parts import open_engine  # noqa: PLC0415
+
+    ring = KeyRing.load(settings.keys.file)
+    path, aside = settings.database.path, None
+    if path is not None:
+        aside = backup.place_sqlite(file, path)
+    engine = open_engine(settings)
+    try:
+        if path is None:
+            if engine.database.get_tables():
+                raise backup.BackupFailed("the database is not empty; make another, and name it in the settings")
+            backup.place_postgres(file, settings.database.url)
+        applied = migrate(engine.database, ring)
+    finally:
+        engine.close()
+    moved = [] if aside is None else [f"what was at {path} is at {aside} now"]
+    return [*moved, f"{file} is in place", *(f"applied {name}" for name in applied)]
+
+
+async def put_to_use(settings: Settings, *, moved: bool, bar: Callable[[int], Progress]) -> list[str]:
+    """Makes every grant suspect that may have been refreshed since, unless nobody has served the database meanwhile.
+
+    It may be stopped, and run again: until it has ended no server serves the database.
+    """
+    from server.parts import DEFINITIONS, opened_store  # noqa: PLC0415
+    from server.platforms.definition import Rotation  # noqa: PLC0415
+
+    multiple_use = [name for name, each in DEFINITIONS.items() if each.rotation is Rotation.NONE]
+    async with opened_store(settings, alone=True) as (store, engine):
+        total = 0 if moved else await store.count_unspent(multiple_use)
+        if total:
+            await in_batches(lambda: store.suspect(multiple_use, limit=AT_ONCE), bar(total))
+        known = ServedMark(settings.journal_folder, engine).known()
+        await store.put_to_use(operator=operator(), suspects=total, known_us=known)
+    if moved:
+        return ["put to use; nothing is suspect"]
+    return [f"put to use; {total} grants are suspect: their access tokens are served, and nothing is sent", *NEXT]
+
+
+NEXT = ["Start the servers. What to do about suspect grants: grants suspect"]
+
+
+async def suspects(settings: Settings) -> list[str]:
+    from server.parts import store_beside  # noqa: PLC0415
+
+    async with store_beside(settings) as store:
+        found = await store.suspects()
+    if not found:
+        return ["there are none"]
+    rows = [("PLATFORM", "ACCESS TOKEN LIVES", "ACCESS TOKEN HAS ENDED")]
+    rows += [(platform, str(living), str(ended)) for platform, living, ended in found]
+    return list(columns(rows))
+
+
+async def try_suspects(settings: Settings, which: Suspects, bar: Callable[[int], Progress]) -> int:
+    from server.parts import store_beside  # noqa: PLC0415
+
+    async with store_beside(settings) as store:
+        if not (total := await store.count_suspects(which)):
+            return 0
+        tried = await in_batches(lambda: store.try_suspects(which, limit=AT_ONCE), bar(total))
+        await store.record_tries(operator=operator(), tried=tried)
+        return tried
+
+
+async def give_up_suspects(settings: Settings, which: Suspects, bar: Callable[[int], Progress]) -> int:
+    from server.parts import store_beside  # noqa: PLC0415
+
+    async with store_beside(settings) as store:
+        if not (total := await store.count_suspects(which)):
+            return 0
+        return await in_batches(
+            lambda: store.give_up_suspects(which, operator=operator(), limit=AT_ONCE // 10), bar(total)
+        )
+
+
+async def in_batches(work: Callable[[], Awaitable[int]], progress: Progress) -> int:
+    """Short transactions, so that a running server is not held up; how many grants it came to."""
+    done = 0
+    while some := await work():
+        done += some
+        progress(some)
+    return done

@@ -1,0 +1,80 @@
+"""Until when a database was served, noted in it and in a file beside: a database that has gone back is noticed.
+
+The database is written first, so the file never says more than the database did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from datetime import datetime
+from pathlib import Path
+
+from server.accounts.errors import StoreUnavailable
+from server.storage import restored
+from server.storage.engine import DatabaseUnusable, Engine
+from server.storage.keyring import sync_folder
+from server.storage.transaction import instant, micros
+
+log = logging.getLogger(__name__)
+
+NAME = ".served"
+COMING = ".served.coming"
+HOW = "refresh tokens that were replaced since must not be sent again; run: python -m server --config FILE restored"
+
+
+class NotPutToUse(DatabaseUnusable):
+    """The database was restored: its refresh tokens may be spent, and nobody has dealt with that yet."""
+
+
+class ServedMark:
+    """What this machine knows of the database. The folder is the journal's: it outlives a restore of the database."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self._file = folder / NAME
+        self._engine = engine
+
+    def check(self) -> None:
+        """Raises NotPutToUse for a backup, and for a database that has gone back behind what this machine knows."""
+        database = self._engine.database
+        made = restored.backup_time(database)
+        if made is not None:
+            raise NotPutToUse(f"this database is a backup of {shown(made)}; {HOW}")
+        until, known = restored.served_until(database), self.known()
+        if until < known:
+            told = f"it says that it was served until {shown(instant(until))}, and it was until {shown(instant(known))}"
+            raise NotPutToUse(f"this database has gone back: {told}; {HOW}")
+
+    def known(self) -> int:
+        """In microseconds since 1970; 0 if nothing is known."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int(self._file.read_text())
+        return 0
+
+    async def keep(self) -> None:
+        """Notes that it is served now; where that cannot be written it is left for the next time."""
+        now_us = micros(self._engine.clock())
+        try:
+            until = await self._engine.write(lambda database: restored.serve_until(database, now_us))
+            await asyncio.to_thread(self._write, until)
+        except (StoreUnavailable, OSError) as error:
+            log.debug("not noted that the database is served", extra={"why": str(error)})
+
+    def _write(self, until: int) -> None:
+        if until < self.known():
+            log.critical("the database has gone back while it is served; stop, and run: restored")
+            return
+        coming = self._file.with_name(COMING)
+        file = os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(file, "w") as writer:
+            writer.write(str(until))
+            writer.flush()
+            os.fsync(writer.fileno())
+        coming.replace(self._file)
+        sync_folder(self._file.parent)
+
+
+def shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
