@@ -94,7 +94,7 @@ class App:
             check_keys(self.engine.database, ring)
             check_not_retired(self.engine.database, ring)
             await self._build(Vault(ring))
-            self.served.check()
+            await self.served.check()
             await self.served.keep()
             await self.keys.join()
             await self.pauses.follow()
@@ -155,7 +155,7 @@ class App:
         min_interval = settings.refresh.min_interval
         owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self.journal = FileJournal(settings.journal_folder, vault, new_id)
-        self.served = ServedMark(settings.journal_folder, self.engine)
+        self.served = ServedMark(settings.journal_folder, self.store)
         self.keys = KeyWatch(settings.keys.file, self.engine, vault, self.journal, key_user(settings))
         self.exchanger = Exchanger(
             self.store, self.platforms, self.gates, self.metrics, new_id, min_interval=min_interval

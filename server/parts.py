@@ -82,13 +82,13 @@ async def store_beside(settings: Settings) -> AsyncIterator[Store]:
 
     Raises KeyRingError, SchemaMismatch, DatabaseUnusable.
     """
-    async with opened_store(settings, alone=False) as (store, _):
+    async with opened_store(settings, alone=False) as store:
         yield store
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings, *, alone: bool) -> AsyncIterator[tuple[Store, Engine]]:
-    """The store and its engine; `alone` for what must not be done beside a server that holds a SQLite file.
+async def opened_store(settings: Settings, *, alone: bool) -> AsyncIterator[Store]:
+    """The store; `alone` for what must not be done beside a server that holds a SQLite file.
 
     Raises KeyRingError, SchemaMismatch, DatabaseUnusable.
     """
@@ -98,7 +98,7 @@ async def opened_store(settings: Settings, *, alone: bool) -> AsyncIterator[tupl
         check_schema(engine.database)
         check_keys(engine.database, ring)
         check_not_retired(engine.database, ring)
-        yield Store(engine, Vault(ring), new_id), engine
+        yield Store(engine, Vault(ring), new_id)
     finally:
         engine.close()
 

@@ -36,7 +36,7 @@ class Calendar:
         self._loop: asyncio.Task[None] | None = None
 
     def every(self, seconds: int, name: str, work: Work) -> None:
-        """Adds a job; it first runs one interval from now."""
+        """Adds a job; it first runs at the start."""
         self._jobs.append((name, seconds, work))
         self._plan(name, seconds, work)
 
@@ -52,6 +52,8 @@ class Calendar:
         self._scheduler.run_pending()
 
     def start(self) -> None:
+        """Runs every job now, and then at its times: a process that is killed after a second has done something."""
+        self._scheduler.run_all()
         self._loop = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:

@@ -54,6 +54,19 @@ async def test_a_job_runs_at_its_times(calendar: Calendar, clock: Clock) -> None
     assert len(runs) == 2
 
 
+async def test_a_process_that_soon_dies_has_run_each_job(calendar: Calendar) -> None:
+    runs: list[str] = []
+
+    async def work() -> None:
+        runs.append("ran")
+
+    calendar.every(600, "work", work)
+    calendar.start()
+    await calendar.settled()
+    await calendar.stop()
+    assert runs == ["ran"]
+
+
 async def test_a_job_that_still_runs_is_not_begun_again(calendar: Calendar, clock: Clock) -> None:
     started, go_on = 0, asyncio.Event()
 

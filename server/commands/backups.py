@@ -92,11 +92,11 @@ async def put_to_use(settings: Settings, *, moved: bool, bar: Callable[[int], Pr
     from server.platforms.definition import Rotation  # noqa: PLC0415
 
     multiple_use = [name for name, each in DEFINITIONS.items() if each.rotation is Rotation.NONE]
-    async with opened_store(settings, alone=True) as (store, engine):
+    async with opened_store(settings, alone=True) as store:
         total = 0 if moved else await store.count_unspent(multiple_use)
         if total:
             await in_batches(lambda: store.suspect(multiple_use, limit=AT_ONCE), bar(total))
-        known = ServedMark(settings.journal_folder, engine).known()
+        known = ServedMark(settings.journal_folder, store).known()
         await store.put_to_use(operator=operator(), suspects=total, known_us=known)
     if moved:
         return ["put to use; nothing is suspect"]

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 from server.accounts.errors import StoreUnavailable
-from server.storage import restored
-from server.storage.engine import DatabaseUnusable, Engine
+from server.storage.engine import DatabaseUnusable
 from server.storage.keyring import sync_folder
-from server.storage.transaction import instant, micros
+from server.storage.store import Store
+from server.storage.transaction import instant
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +32,16 @@ class NotPutToUse(DatabaseUnusable):
 class ServedMark:
     """What this machine knows of the database. The folder is the journal's: it outlives a restore of the database."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, store: Store) -> None:
         self._file = folder / NAME
-        self._engine = engine
+        self._store = store
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Raises NotPutToUse for a backup, and for a database that has gone back behind what this machine knows."""
-        database = self._engine.database
-        made = restored.backup_time(database)
+        made, until = await self._store.backup_time(), await self._store.served_until()
         if made is not None:
             raise NotPutToUse(f"this database is a backup of {shown(made)}; {HOW}")
-        until, known = restored.served_until(database), self.known()
+        known = self.known()
         if until < known:
             told = f"it says that it was served until {shown(instant(until))}, and it was until {shown(instant(known))}"
             raise NotPutToUse(f"this database has gone back: {told}; {HOW}")
@@ -54,11 +53,12 @@ class ServedMark:
         return 0
 
     async def keep(self) -> None:
-        """Notes that it is served now; where that cannot be written it is left for the next time."""
-        now_us = micros(self._engine.clock())
+        """Notes that it is served now; where that cannot be written it is left for the next time.
+
+        So readiness learns of a database that takes no writes, also while there is nothing else to write.
+        """
         try:
-            until = await self._engine.write(lambda database: restored.serve_until(database, now_us))
-            await asyncio.to_thread(self._write, until)
+            await asyncio.to_thread(self._write, await self._store.serve())
         except (StoreUnavailable, OSError) as error:
             log.debug("not noted that the database is served", extra={"why": str(error)})
 

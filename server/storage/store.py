@@ -254,6 +254,18 @@ class Store:
 
     # --- putting a backup to use
 
+    async def backup_time(self) -> datetime | None:
+        """When the backup was made that the database is; None if it is none, or was put to use."""
+        return await self._read(lambda tx: restored.backup_time(tx.database))
+
+    async def served_until(self) -> int:
+        """In microseconds since 1970; 0 if it never was."""
+        return await self._read(lambda tx: restored.served_until(tx.database))
+
+    async def serve(self) -> int:
+        """Notes that the database is served now; until when it was, in microseconds since 1970."""
+        return await self._write(lambda tx: restored.serve_until(tx.database, tx.now_us))
+
     async def count_unspent(self, multiple_use: Sequence[str]) -> int:
         """Grants that `suspect` would take."""
         return await self._read(lambda tx: restored.count(tx, restored.may_be_spent(multiple_use)))

@@ -11,6 +11,7 @@ from synposter_accounts import PlatformPaused
 
 from sandbox.control import Control
 from sandbox.local import Local
+from server.accounts.errors import StoreUnavailable
 from server.commands import operate
 from tests.e2e.conftest import PROFILE, Whole
 from tests.e2e.test_processes import connected, grpcurl, until
@@ -109,8 +110,6 @@ async def test_a_server_that_cannot_write_says_so_and_goes_on_by_itself(
     work = whole.app.engine.write
 
     async def full(_: object) -> None:
-        from server.accounts.errors import StoreUnavailable
-
         raise StoreUnavailable("database or disk is full")
 
     with monkeypatch.context() as disk:
@@ -125,6 +124,20 @@ async def test_a_server_that_cannot_write_says_so_and_goes_on_by_itself(
     assert whole.app.engine.write == work
     assert await whole.healthy()
     assert await whole.app.refresher.run_once() == 1
+
+
+async def test_a_server_that_nobody_asks_for_anything_notices_that_it_cannot_write(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_: object) -> None:
+        raise StoreUnavailable("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(whole.app.engine, "write", full)
+        await whole.app.served.keep()
+        assert not await whole.healthy()
+    await whole.app.served.keep()
+    assert await whole.healthy()
 
 
 async def test_without_room_for_the_journal_nothing_is_claimed(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
