@@ -34,10 +34,15 @@ lock: $(READY)  ## resolve the dependencies anew into requirements*.txt
 	@echo 'atheris>=3.0' | $(BIN)/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate -o requirements-fuzz.txt -
 
-lint: $(READY)  ## ruff, mypy --strict, buf
+lint: $(READY)  ## ruff, mypy --strict, buf; known vulnerabilities, where the advisory service can be reached
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy server clients/python/synposter_accounts
 	@cd protos && ../$(BIN)/buf lint
+	@.ci/audit
+
+sbom: $(READY)  ## the software bill of materials of the service, CycloneDX, into sbom.json
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o sbom.json requirements.txt
+	@echo "wrote sbom.json"
 
 test: $(READY)  ## the whole test suite
 	@$(BIN)/python -m pytest
@@ -60,4 +65,4 @@ demo: $(READY)  ## play the whole story against a running sandbox, in under a mi
 bench: $(READY)  ## measure speed and size beside a bare server, as ratios in one run
 	@$(BIN)/python -m bench
 
-.PHONY: help setup generate lock lint test faults fuzz run demo bench
+.PHONY: help setup generate lock lint sbom test faults fuzz run demo bench
