@@ -157,7 +157,7 @@ class Store(Protocol):
     async def request(self, connect_id: str) -> AuthorizationRequest | None: ...
 
     async def awaited_request(self, state_hash: bytes) -> AuthorizationRequest | None:
-        """One that waits for its answer at our own callback: BEGUN and not expired. No other costs more or less."""
+        """One that waits for its answer at our own callback: BEGUN and not expired."""
 
     async def request_by_state(self, state_hash: bytes) -> AuthorizationRequest | None: ...
 
@@ -165,7 +165,7 @@ class Store(Protocol):
 
     async def answer_request(self, connect_id: str, *, code: Secret, completion_code_hash: bytes,
                              completion_expire_time: datetime) -> bool:  # fmt: skip
-        """BEGUN to ANSWERED, if it is BEGUN and not expired; says whether it was."""
+        """BEGUN to ANSWERED, if it is BEGUN and not expired; says whether it was. Its state is forgotten."""
 
     async def start_exchange(self, connect_id: str, *, expected: Phase) -> bool:
         """`expected` (BEGUN or ANSWERED) to EXCHANGING, and the code is erased; says whether it was as expected."""

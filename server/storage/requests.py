@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
+
+from peewee import Case
 
 from server.accounts.errors import Reason
 from server.accounts.events import EventKind
@@ -79,11 +82,7 @@ def pending(tx: Transaction, whose: Any, most: int) -> int:
 
 
 def awaited(tx: Transaction, state_hash: bytes) -> AuthorizationRequest | None:
-    """One that waits for its answer at our callback.
-
-    Used, expired and unknown states cost one look at the index, and the same one, so time tells nothing of them; and a
-    flood of them costs little.
-    """
+    """One that waits for its answer at our callback. To find that there is none costs one look at an index."""
 
     def query() -> Any:
         return RequestRow.select(RequestRow.id).where(
@@ -95,6 +94,13 @@ def awaited(tx: Transaction, state_hash: bytes) -> AuthorizationRequest | None:
 
     found = tx.run("awaited request", query, state_hash=state_hash, now=tx.now_us).fetchone()
     return None if found is None else find(tx, RequestRow.id == found[0])
+
+
+def forgotten() -> Any:
+    """A state that our callback took is forgotten, so that brought again it is as unknown as any other, and takes as
+    long. Callers with a redirect URI of their own go on asking by theirs.
+    """
+    return Case(None, [(RequestRow.caller_redirects, RequestRow.state_hash)], os.urandom(32))
 
 
 def find(tx: Transaction, condition: Any) -> AuthorizationRequest | None:
@@ -139,6 +145,7 @@ def answer(
     bound = context("code", row.id, row.profile_id, row.platform)
     answered = (
         RequestRow.update(
+            state_hash=forgotten(),
             phase=Phase.ANSWERED,
             phase_time=tx.now_us,
             code=tx.vault.seal(code.reveal().encode(), bound),
@@ -153,7 +160,13 @@ def answer(
 
 def start_exchange(tx: Transaction, connect_id: str, expected: Phase, limit: timedelta) -> bool:
     started = (
-        RequestRow.update(phase=Phase.EXCHANGING, phase_time=tx.now_us, code=None, sweep_time=micros(tx.now + limit))
+        RequestRow.update(
+            state_hash=forgotten(),
+            phase=Phase.EXCHANGING,
+            phase_time=tx.now_us,
+            code=None,
+            sweep_time=micros(tx.now + limit),
+        )
         .where(RequestRow.id == connect_id, RequestRow.phase == expected)
         .execute(tx.database)
     )
@@ -217,6 +230,7 @@ def fail(tx: Transaction, connect_id: str, failure: Failure, expected: Sequence[
 def ended(tx: Transaction, phase: Phase) -> dict[str, Any]:
     """A request that has ended keeps its outcome and no secret but the verifier's seal."""
     return {
+        "state_hash": forgotten(),
         "phase": phase,
         "phase_time": tx.now_us,
         "code": None,

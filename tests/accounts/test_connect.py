@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from server.accounts.connect import hashed
 from server.accounts.errors import (
     AccountError,
     AccountNotFound,
@@ -46,8 +47,6 @@ async def test_scopes_are_the_defaults_or_those_given_with_the_required_ones(hou
 
 
 async def scopes_of(house: House, state: str) -> tuple[str, ...]:
-    from server.accounts.connect import hashed
-
     request = await house.store.request_by_state(hashed(Secret(state)))
     assert request is not None
     return request.scopes
@@ -126,6 +125,23 @@ async def test_unknown_and_expired_states_look_alike(house: House) -> None:
     house.clock.offset += timedelta(minutes=10)
     expired = await house.callback.answer("twitter", AuthorizationResponse(Secret(state), Secret("code")))
     assert unknown == expired == EXPIRED
+
+
+async def test_a_state_that_the_callback_took_is_forgotten_and_that_of_a_redirect_uri_is_asked_by_again(
+    house: House,
+) -> None:
+    taken = [await house.begin() for _ in range(2)]
+    await house.come_back(taken[0])
+    await house.callback.answer("twitter", AuthorizationResponse(Secret(taken[1]), error="access_denied"))
+    taken.append(await house.begin(OPERATOR, return_url=None))
+    await house.callback.answer("twitter", AuthorizationResponse(Secret(taken[2]), Secret("code")))
+    for state in taken:
+        assert await house.store.request_by_state(hashed(Secret(state))) is None
+    state = await house.begin(return_url=None, redirect_uri="https://app.test/callback")
+    response = AuthorizationResponse(Secret(state), Secret("code"))
+    for _ in range(2):
+        [account] = await house.connector.complete(CALLER, profile_id="p1", completion_code=None, response=response)
+        assert account.handle == "ada"
 
 
 async def test_a_callback_at_another_platforms_path_ends_the_connect(house: House) -> None:
