@@ -15,6 +15,8 @@ from sandbox.ledger import Grant, Ledger, User
 from sandbox.oauth_server import Answer, Request, XServer
 
 PROBLEM = "https://api.twitter.com/2/problems"
+SENT_SECRETS = ("code", "code_verifier", "refresh_token")
+GIVEN_SECRETS = ("access_token", "refresh_token")
 
 
 class X:
@@ -110,10 +112,12 @@ class X:
         fault = self._faults.take("token", grant_type)
         noted = self._note("token", "received", grant_type=grant_type, sent=sent, fault=fault and fault.fault)
         noted["grant_id"] = before.id if before else None
+        noted["secrets"] = [oauth_request.form[name] for name in SENT_SECRETS if name in oauth_request.form]
 
         async def act() -> web.Response:
             answer = self._server.create_token_response(oauth_request)
             noted["outcome"] = str(answer[0])
+            noted["secrets"] += [answer[1][name] for name in GIVEN_SECRETS if name in answer[1]]
             if oauth_request.minted is not None:
                 noted["grant_id"] = oauth_request.minted.id
             return to_response(answer)
