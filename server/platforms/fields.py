@@ -18,6 +18,8 @@ LONGEST_LIFE = timedelta(days=3650)
 SHORTEST_WAIT = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(hours=24)
 LONGEST_TEXT = 200
+LONGEST_SHOWN = 1024
+"""Of a name or an address of a picture: a list of many accounts must still fit into a message."""
 OPAQUE = re.compile(r"(?=[A-Za-z+/=_.~%-]*[0-9])[A-Za-z0-9+/=_.~%-]{24,}")
 """What may be a secret in some spelling (base64, hex, percent-encoded). Error codes are as long, but have no digit."""
 
@@ -51,7 +53,7 @@ def shown(value: Any) -> str:
     """A name for display: no control characters, and no lone surrogates, which no database or message can hold."""
     if not isinstance(value, str):
         return ""
-    return "".join(each for each in value if unicodedata.category(each) not in ("Cc", "Cs"))
+    return "".join(each for each in value if unicodedata.category(each) not in ("Cc", "Cs"))[:LONGEST_SHOWN]
 
 
 def lifetime(value: Any, default: timedelta | None) -> timedelta | None:
