@@ -92,7 +92,13 @@ class SqliteEngine:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
         self.database = CySqliteDatabase(str(path), rank_functions=False, pragmas=PRAGMAS, timeout=BUSY_SECONDS)
-        self.database.connect()
+        try:
+            self.database.connect()
+            self.database.get_tables()
+        except peewee.DatabaseError as error:
+            if self._lock is not None:
+                os.close(self._lock)
+            raise DatabaseUnusable(f"{path} is damaged, or no database; restore a backup of it") from error
         self._closed = False
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="sqlite-writer", daemon=True)
@@ -102,7 +108,9 @@ class SqliteEngine:
         """Runs `work(database)` here and now. Raises StoreUnavailable."""
         try:
             return work(self.database)
-        except (peewee.OperationalError, peewee.InterfaceError, cysqlite.OperationalError) as error:
+        except (peewee.PeeweeException, cysqlite.Error) as error:
+            if not is_outage(error):
+                raise
             raise unavailable(error) from error
 
     async def survey(self, work: Work[T]) -> T:
@@ -114,7 +122,9 @@ class SqliteEngine:
 
         try:
             return await asyncio.to_thread(run)
-        except (peewee.OperationalError, peewee.InterfaceError, cysqlite.OperationalError) as error:
+        except (peewee.PeeweeException, cysqlite.Error) as error:
+            if not is_outage(error):
+                raise
             raise unavailable(error) from error
 
     async def write(self, work: Work[T]) -> T:
@@ -197,7 +207,9 @@ def deliver(jobs: list[Job], results: list[Any]) -> None:
 
 
 def is_outage(error: Exception) -> bool:
-    return isinstance(error, peewee.OperationalError | peewee.InterfaceError | cysqlite.OperationalError)
+    """A damaged file is one, too: SQLite calls that by no finer name than a database error."""
+    outage = isinstance(error, peewee.OperationalError | peewee.InterfaceError | cysqlite.OperationalError)
+    return outage or type(error) in (peewee.DatabaseError, cysqlite.DatabaseError)
 
 
 def unavailable(error: Exception) -> StoreUnavailable:

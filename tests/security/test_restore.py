@@ -232,3 +232,20 @@ async def test_a_restore_moves_the_present_file_aside_with_its_log(tmp_path: Pat
         refused = await asyncio.to_thread(command, running.servers[0], "restore", str(garbage))
         assert refused.returncode == 2 and "is no backup" in refused.stderr
         os.close(hold(running.database))
+
+
+@pytest.mark.parametrize("damage", ["garbage", "the log of another file"])
+async def test_a_damaged_file_is_told_of_in_a_line_and_none_is_served(tmp_path: Path, damage: str) -> None:
+    async with fleet(tmp_path) as running:
+        await running.seed(200, due_in=LONG)
+        running.start()
+        local, path = running.servers[0], running.database
+        backup = await backed_up(running, tmp_path / "backups")
+        local.kill("server")
+        if damage == "garbage":
+            path.write_bytes(b"x" * 8192)
+        else:
+            shutil.copyfile(backup, path)
+        refused = await asyncio.to_thread(command, local)
+        assert refused.returncode == 2 and "Traceback" not in refused.stderr
+        assert refused.stderr.startswith("error: ")
