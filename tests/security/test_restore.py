@@ -9,12 +9,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from playhouse.migrations import Runner
 from synposter_accounts import AccountsError, AccountStatus, AsyncAccounts
 
 from sandbox.demo import Demo
 from sandbox.local import Local
 from server.parts import load_settings
-from server.storage.engine import hold
+from server.storage.backup import copy_sqlite
+from server.storage.engine import SqliteEngine, hold
+from server.storage.keyring import KeyRing
+from server.storage.migrate import MIGRATIONS
+from server.storage.vault import Vault
 from tests.faults.processes import LONG, Fleet, fleet, until
 from tests.postgres import fresh_database
 
@@ -178,6 +183,7 @@ async def test_d6_a_database_that_has_gone_back_is_not_served(running: Fleet) ->
     assert running.states() == {"suspect": GRANTS}
 
 
+@pytest.mark.parametrize("running", ["sqlite"], indirect=True)
 async def test_a_database_that_was_only_moved_goes_on_as_it_was(
     running: Fleet, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -194,6 +200,7 @@ async def test_a_database_that_was_only_moved_goes_on_as_it_was(
     assert await running.replays() == 0
 
 
+@pytest.mark.parametrize("running", ["sqlite"], indirect=True)
 async def test_the_newest_backups_are_kept_and_none_is_overwritten(running: Fleet, tmp_path: Path) -> None:
     local, folder = running.servers[0], tmp_path / "backups"
     folder.mkdir()
@@ -249,3 +256,23 @@ async def test_a_damaged_file_is_told_of_in_a_line_and_none_is_served(tmp_path: 
         refused = await asyncio.to_thread(command, local)
         assert refused.returncode == 2 and "Traceback" not in refused.stderr
         assert refused.stderr.startswith("error: ")
+
+
+async def test_a_backup_of_an_older_version_is_migrated(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as running:
+        local, path = running.servers[0], running.database
+        older = tmp_path / "older"
+        older.mkdir()
+        for migration in sorted(MIGRATIONS.glob("0*.py"))[:-1]:
+            shutil.copy2(migration, older)
+        for left in path.parent.glob("accounts.db*"):
+            left.unlink()
+        engine = SqliteEngine(path)
+        runner = Runner(engine.database, str(older))
+        runner.migrator.vault = Vault(KeyRing.load(local.folder / "keys.json"))
+        runner.up()
+        engine.close()
+        copy_sqlite(path, tmp_path / "backup")
+        told = (await in_thread(command, local, "restore", str(tmp_path / "backup"))).stdout
+        assert "applied 00" in told and "0 grants are suspect" in told
+        local.start_server()
