@@ -30,7 +30,7 @@ def main(name: str, seconds: str) -> None:
         "-max_len=9000",
         "-timeout=20",
         "-rss_limit_mb=1024",
-        "-print_final_stats=1",
+        "-report_slow_units=60",
     ]
     atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={crashes}/", str(found), str(seeds)], target.check)
     atheris.Fuzz()
