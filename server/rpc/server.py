@@ -28,6 +28,8 @@ REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection
 
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"  # generic in its stubs only
 
+MOST_CONNECTIONS: Final = 1_000
+
 OPTIONS: Final = (
     # grpcio shares ports by default: a second server would bind the first one's and take some of its calls.
     ("grpc.so_reuseport", 0),
@@ -42,6 +44,10 @@ OPTIONS: Final = (
     # A certificate is looked at when a connection begins: none lives so long that one that ended matters for days.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
+    # Half-open and idle connections give their place back, and there are never so many that no file is left to open.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 5 * 60_000),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     # More than all that wait for platforms, so that they never keep a read on their connection waiting.
     ("grpc.max_concurrent_streams", 1_000),
 )
