@@ -50,24 +50,25 @@ def restore_command(config_file: Path, file: Path, moved: bool) -> None:
         settings = load(config_file)
         for line in backups.place(settings, file):
             click.echo(line)
-        put_to_use(settings, moved=moved)
+        put_to_use(settings, moved=moved, unmarked=False)
 
 
 @click.command("restored")
 @MOVED
+@click.option("--unmarked", is_flag=True, help="Also where nothing in the database shows that it was restored.")
 @click.pass_obj
-def restored_command(config_file: Path, moved: bool) -> None:
+def restored_command(config_file: Path, moved: bool, unmarked: bool) -> None:
     """Put a database to use that was restored by other means, before any server is started.
 
     Every refresh token that works once may have been used since the backup, and must not be sent again: its grant
     becomes suspect. Its access token is served while it lives; what then, operators say: see `grants suspect`.
     """
     with told_plainly():
-        put_to_use(load(config_file), moved=moved)
+        put_to_use(load(config_file), moved=moved, unmarked=unmarked)
 
 
-def put_to_use(settings: Any, *, moved: bool) -> None:
-    for line in with_bar("looking through grants", lambda bar: backups.put_to_use(settings, moved=moved, bar=bar)):
+def put_to_use(settings: Any, **how: bool) -> None:
+    for line in with_bar("looking through grants", lambda bar: backups.put_to_use(settings, bar=bar, **how)):
         click.echo(line)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from server.commands.operate import columns, operator
 from server.config import Settings
 from server.storage import backup
+from server.storage.engine import DatabaseUnusable
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from server.storage.restored import Suspects
@@ -83,26 +84,33 @@ def place(settings: Settings, file: Path) -> list[str]:
     return [*moved, f"{file} is in place", *(f"applied {name}" for name in applied)]
 
 
-async def put_to_use(settings: Settings, *, moved: bool, bar: Callable[[int], Progress]) -> list[str]:
+async def put_to_use(settings: Settings, *, moved: bool, unmarked: bool, bar: Callable[[int], Progress]) -> list[str]:
     """Makes every grant suspect that may have been refreshed since, unless nobody has served the database meanwhile.
 
-    It may be stopped, and run again: until it has ended no server serves the database.
+    It may be stopped, and run again: until it has ended no server serves the database. Raises DatabaseUnusable where
+    nothing shows that the database was restored, unless `unmarked`.
     """
     from server.parts import DEFINITIONS, opened_store  # noqa: PLC0415
     from server.platforms.definition import Rotation  # noqa: PLC0415
 
     multiple_use = [name for name, each in DEFINITIONS.items() if each.rotation is Rotation.NONE]
     async with opened_store(settings, alone=True) as store:
+        mark = ServedMark(settings.journal_folder, store)
+        if not (unmarked or await mark.shows_restore()):
+            raise DatabaseUnusable(NO_SIGN)
         total = 0 if moved else await store.count_unspent(multiple_use)
         if total:
             await in_batches(lambda: store.suspect(multiple_use, limit=AT_ONCE), bar(total))
-        known = ServedMark(settings.journal_folder, store).known()
-        await store.put_to_use(operator=operator(), suspects=total, known_us=known)
+        await store.put_to_use(operator=operator(), suspects=total, known_us=mark.known())
     if moved:
         return ["put to use; nothing is suspect"]
     return [f"put to use; {total} grants are suspect: their access tokens are served, and nothing is sent", *NEXT]
 
 
+NO_SIGN = (
+    "nothing shows that this database was restored: it is no backup, and has not gone back. If it was all the same (a "
+    "point in time, on another machine), stop its servers and add --unmarked"
+)
 NEXT = ["Start the servers. What to do about suspect grants: grants suspect"]
 
 

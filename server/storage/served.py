@@ -46,6 +46,14 @@ class ServedMark:
             told = f"it says that it was served until {shown(instant(until))}, and it was until {shown(instant(known))}"
             raise NotPutToUse(f"this database has gone back: {told}; {HOW}")
 
+    async def shows_restore(self) -> bool:
+        """Whether `check` would raise."""
+        try:
+            await self.check()
+        except NotPutToUse:
+            return True
+        return False
+
     def known(self) -> int:
         """In microseconds since 1970; 0 if nothing is known."""
         with contextlib.suppress(FileNotFoundError, ValueError):

@@ -175,13 +175,15 @@ async def test_d6_a_database_that_has_gone_back_is_not_served(running: Fleet) ->
     local.kill("server")
     local.start_server()  # a crash is none of these
     local.kill("server")
+    mistaken = await asyncio.to_thread(command, local, "restored")
+    assert mistaken.returncode == 2 and "nothing shows" in mistaken.stderr
     running.sql("UPDATE counters SET value = value - 60000000 WHERE name = 'served'")
     refused = await asyncio.to_thread(command, local)
     assert refused.returncode == 2 and "has gone back" in refused.stderr and "Traceback" not in refused.stderr
     assert running.states() == {"ready": GRANTS}
     await in_thread(command, local, "restored")
-    local.start_server()
     assert running.states() == {"suspect": GRANTS}
+    local.start_server()
 
 
 @pytest.mark.parametrize("running", ["sqlite"], indirect=True)
