@@ -127,6 +127,17 @@ async def test_unknown_and_expired_states_look_alike(house: House) -> None:
     assert unknown == expired == EXPIRED
 
 
+async def test_an_expired_state_completes_nothing_and_fails_nothing(house: House) -> None:
+    by_itself, denied = await house.begin(OPERATOR, return_url=None), await house.begin()
+    house.clock.offset += timedelta(minutes=10)
+    for response in (
+        AuthorizationResponse(Secret(by_itself), Secret("code")),
+        AuthorizationResponse(Secret(denied), error="access_denied"),
+    ):
+        assert await house.callback.answer("twitter", response) == EXPIRED
+    assert house.platform.calls == house.observer.seen == []
+
+
 async def test_a_state_that_the_callback_took_is_forgotten_and_that_of_a_redirect_uri_is_asked_by_again(
     house: House,
 ) -> None:
