@@ -65,16 +65,24 @@ async def killed_at_work(running: Fleet, told: Told, after: float) -> None:
     await asyncio.to_thread(local.start_server)
 
 
+def rows(running: Fleet) -> tuple[dict[str, str], dict[str, int]]:
+    """The phase of each connect and the status of each account."""
+    phases = running.sql("SELECT id, phase FROM authorization_requests")
+    return dict(phases), dict(running.sql("SELECT id, status FROM accounts"))  # type: ignore[arg-type]
+
+
 def check(running: Fleet, told: Told) -> None:
     """One record of each change that is there, and no record of one that is not."""
-    events = running.sql("SELECT kind, account_id, facts FROM events")
+    while True:  # the server is back, and may be giving up what was cut off
+        phases, statuses = rows(running)
+        events = running.sql("SELECT kind, account_id, facts FROM events")
+        if rows(running) == (phases, statuses):
+            break
     of_connect = Counter((kind, json.loads(facts).get("connect_id")) for kind, _, facts in events)
     of_account = Counter((kind, account_id) for kind, account_id, _ in events)
-    phases = dict(running.sql("SELECT id, phase FROM authorization_requests"))
     for connect_id, phase in phases.items():
         assert of_connect["connect_begun", connect_id] == 1
         assert of_connect["connect_failed", connect_id] == (phase == Phase.FAILED), connect_id
-    statuses = dict(running.sql("SELECT id, status FROM accounts"))
     for account_id, status in statuses.items():
         assert of_account["connected", account_id] == 1, account_id
         assert of_account["revoked", account_id] == (status == Status.REVOKED.value), account_id
