@@ -120,9 +120,10 @@ async def strict(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.exception("the callback failed")
         response = page(ResultPage.FAILED, 500)
     route = request.match_info.route.resource
-    often = request.path == "/healthz" or "Retry-After" in response.headers
+    # What comes as often as anybody likes fills no log: health checks, crawlers, what is beyond the rate.
+    counts = route is not None and request.path != "/healthz" and "Retry-After" not in response.headers
     log.log(
-        logging.DEBUG if often else logging.INFO,
+        logging.INFO if counts else logging.DEBUG,
         "http",
         extra={
             "method": request.method,

@@ -113,7 +113,7 @@ class QuietHandler(web.RequestHandler):
 
     def _refuse(self) -> None:
         """The rest is still taken until the deadline: a connection closed on unread bytes would swallow the answer."""
-        log.info("malformed http", extra={"status": 400, "why": "TooLong"})
+        log.debug("malformed http", extra={"status": 400, "why": "TooLong"})
         self._refused = True
         if self.transport is not None:
             self.transport.write(REFUSAL)
@@ -126,7 +126,7 @@ class QuietHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 (it quotes the request)
     ) -> web.StreamResponse:
-        log.info("malformed http", extra={"status": status, "why": type(exc).__name__})
+        log.debug("malformed http", extra={"status": status, "why": type(exc).__name__})
         if request.writer.output_size > 0:
             raise ConnectionError("a response was under way")
         failed = PAGES[ResultPage.FAILED].body  # a query too long to be read is a person's all the same

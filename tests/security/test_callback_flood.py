@@ -187,6 +187,18 @@ async def test_browsers_beyond_the_rate_of_all_together_come_again_and_nothing_i
     assert [response.state.reveal() for _, response in edge.calls] == ["mine"]
 
 
+async def test_a_flood_writes_no_more_log_than_the_rate_allows(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        for path in ("/.env", "/oauth/callback/friendster?state=s", "/healthz"):
+            await edge.get(path)
+        await edge.raw(b"GET / HTTP/9.9\r\n\r\n")
+        await edge.raw(b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n")
+        assert caplog.records == []
+        for _ in range(int(CALLBACKS_A_SECOND) + 20):
+            await edge.get(f"{CALLBACK}?state=s&code=c")
+    assert [record.message for record in caplog.records] == ["http"] * int(CALLBACKS_A_SECOND)
+
+
 async def test_a_flood_of_health_checks_asks_the_database_ten_times_a_second(edge: Edge) -> None:
     for _ in range(50):
         assert (await edge.get("/healthz"))[0] == 200
