@@ -132,7 +132,7 @@ class Connector:
         admit(caller, request.profile_id, request.platform)
         if request.phase in (Phase.DONE, Phase.FAILED):
             return await self._outcome(request.id)
-        with self._gates[request.platform].waiting(request.platform):
+        with self._gates[request.platform].waiting(request.platform, caller.name):
             accounts: tuple[Account, ...] | None = None
             if response is not None and request.phase is Phase.BEGUN:
                 accounts = await self._respond(request, response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +15,8 @@ from server.accounts.errors import RateLimited
 
 MOST_WAITING = 256
 """Callers may wait four deep for each of the requests that may be in flight."""
+MOST_OF_ONE = 192
+"""The places that one caller may have: whatever it does, others find some."""
 CROWDED_RETRY = timedelta(seconds=1)
 SMOOTHING_SECONDS = 0.1
 """A claim takes as many as may begin in this time, so that a backlog is worked off evenly."""
@@ -47,7 +50,8 @@ class Gate:
         self._cap = in_flight_cap
         self._narrowed: int | None = None
         self._sleep = sleep
-        self._in_flight = self._waiting = 0
+        self._in_flight = 0
+        self._waiting: Counter[str] = Counter()
         self._closed = ""
         self._paused = ""
         self._wait = self._suspension = Hold()
@@ -109,18 +113,19 @@ class Gate:
         return False
 
     @contextmanager
-    def waiting(self, platform: str) -> Iterator[None]:
-        """A place for one call while it waits for the platform. Raises RateLimited when all are taken.
+    def waiting(self, platform: str, caller: str) -> Iterator[None]:
+        """A place for one call while it waits for the platform. Raises RateLimited when all are taken, or all of one
+        caller's.
 
         So a platform that hangs takes a bounded part of this process, and calls about others find their places free.
         """
-        if self._waiting >= MOST_WAITING:
-            raise RateLimited(f"{MOST_WAITING} calls wait for {platform} already", CROWDED_RETRY, limit="waiting")
-        self._waiting += 1
+        if self._waiting[caller] >= MOST_OF_ONE or self._waiting.total() >= MOST_WAITING:
+            raise RateLimited(f"too many calls wait for {platform} already", CROWDED_RETRY, limit="waiting")
+        self._waiting[caller] += 1
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._waiting[caller] -= 1
 
     def enter(self) -> None:
         self._allowance, self._allowed_at = self._allowed - 1, self.now()

@@ -9,10 +9,10 @@ import pytest
 from server.accounts.connect import POLL_SECONDS, hashed
 from server.accounts.errors import ConnectRefused, RateLimited, Reason
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
-from server.accounts.gate import MOST_WAITING
+from server.accounts.gate import MOST_OF_ONE, MOST_WAITING
 from server.accounts.model import Secret
 from tests.accounts.conftest import House
-from tests.accounts.script import CALLER
+from tests.accounts.script import CALLER, OPERATOR
 
 
 async def test_those_who_wait_for_one_exchange_look_as_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,8 +46,8 @@ async def test_when_too_many_wait_for_a_platform_the_next_is_told_to_come_again(
     code = await house.come_back(await house.begin(profile_id="p2"))
     calls = len(house.platform.calls)
     with ExitStack() as crowd:
-        for _ in range(MOST_WAITING):
-            crowd.enter_context(house.gate.waiting("twitter"))
+        for number in range(MOST_WAITING):
+            crowd.enter_context(house.gate.waiting("twitter", f"caller {number % 2}"))
         with pytest.raises(RateLimited) as caught:
             await house.complete(code, profile_id="p2")
         assert caught.value.retry_after == timedelta(seconds=1) and caught.value.facts == {"limit": "waiting"}
@@ -62,3 +62,19 @@ async def test_when_too_many_wait_for_a_platform_the_next_is_told_to_come_again(
     assert len(house.platform.calls) == calls
     _, refreshed = await house.fresh.refresh(CALLER, account.id, None)
     assert refreshed
+
+
+async def test_however_many_calls_of_one_caller_wait_those_of_another_find_a_place(house: House) -> None:
+    account = await house.connect()
+    house.clock.offset += timedelta(hours=2)
+    with ExitStack() as crowd:
+        for _ in range(MOST_OF_ONE):
+            crowd.enter_context(house.gate.waiting("twitter", CALLER.name))
+        with pytest.raises(RateLimited) as caught:
+            await house.fresh.refresh(CALLER, account.id, None)
+        assert caught.value.facts == {"limit": "waiting"}
+        _, refreshed = await house.fresh.refresh(OPERATOR, account.id, None)
+        assert refreshed
+    house.clock.offset += timedelta(hours=2)
+    _, refreshed = await house.fresh.refresh(CALLER, account.id, None)
+    assert refreshed, "whose calls have ended has its places again"
