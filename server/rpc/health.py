@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from datetime import timedelta
 from typing import Final, TypeAlias
 
 from grpc_health.v1.health_pb2 import (
@@ -15,11 +16,15 @@ from grpc_health.v1.health_pb2 import (
 )
 
 from server.accounts.callers import Caller
+from server.accounts.errors import RateLimited
 from server.rpc.errors import ServiceNotServed
 
 log = logging.getLogger(__name__)
 
 PING_SECONDS: Final = 2.0
+MOST_WATCHES: Final = 100
+"""Anybody may watch, and as long as they like."""
+WATCH_LATER: Final = timedelta(seconds=10)
 
 Serving: TypeAlias = HealthCheckResponse.ServingStatus
 
@@ -36,6 +41,7 @@ class Health:
         self._status: Serving = HealthCheckResponse.NOT_SERVING
         self._draining = False
         self._ended = False
+        self._watches = 0
         self._changed = asyncio.Event()
         self._probing: asyncio.Task[None] | None = None
 
@@ -51,6 +57,16 @@ class Health:
         return HealthListResponse(statuses=dict.fromkeys(self._services, now))
 
     async def Watch(self, request: HealthCheckRequest, _caller: Caller) -> AsyncIterator[HealthCheckResponse]:  # noqa: N802
+        if self._watches >= MOST_WATCHES:
+            raise RateLimited(f"{MOST_WATCHES} watch the health already; ask with Check", WATCH_LATER, limit="watches")
+        self._watches += 1
+        try:
+            async for status in self._told(request):
+                yield status
+        finally:
+            self._watches -= 1
+
+    async def _told(self, request: HealthCheckRequest) -> AsyncIterator[HealthCheckResponse]:
         known = request.service in self._services
         told: Serving | None = None
         while True:

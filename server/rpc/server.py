@@ -29,6 +29,8 @@ REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"  # generic in its stubs only
 
 MOST_CONNECTIONS: Final = 1_000
+MOST_CALLS: Final = 10_000
+"""At once. Each takes some 20 kB from its first header on, and gRPC waits for the rest of it as long as it takes."""
 
 OPTIONS: Final = (
     # grpcio shares ports by default: a second server would bind the first one's and take some of its calls.
@@ -85,7 +87,7 @@ class GrpcServer:
 
         Without certificates it speaks in clear, which is for loopback only: the settings see to that.
         """
-        server = grpc.aio.server(options=OPTIONS)
+        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
         server.add_generic_rpc_handlers(self._handlers)
         try:
             if certificates is None:

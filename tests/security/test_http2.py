@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import sys
@@ -10,14 +11,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc.aio
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from hyperframe.frame import SettingsFrame
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter_accounts import AsyncAccounts
 
+from server.rpc import health
 from server.rpc import server as rpc_server
 from tests.faults.processes import fleet
-from tests.rpc.conftest import ID, Edge
+from tests.rpc.conftest import ID, Edge, bearer, refusal_of
 from tests.security.http2 import ATTACKS, PREFACE
 
 MOST_SECONDS = 0.1
@@ -124,6 +129,54 @@ async def test_who_pings_without_pause_is_thrown_out(target: Target) -> None:
 
 
 # --- connections
+
+
+@pytest.fixture
+async def edge(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
+    """A server that takes 50 calls at once."""
+    monkeypatch.setattr(rpc_server, "MOST_CALLS", 50)
+    edge = Edge()
+    await edge.start()
+    yield edge
+    await edge.stop()
+
+
+async def answers(edge: Edge, code: grpc.StatusCode) -> None:
+    """Returns when a call ends so; the end of a connection takes a moment to be seen."""
+    async with asyncio.timeout(10):
+        while True:
+            call = edge.stub.GetAccount(GET, metadata=bearer("full-key"), timeout=5)
+            if await call.code() is code:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_calls_that_are_begun_and_never_ended_take_a_bounded_place_and_give_it_back(edge: Edge) -> None:
+    frames = itertools.islice(ATTACKS["headers_without_end"]("a-strangers-key"), 60)
+    begun = b"".join(frame.serialize() for batch in frames for frame in batch)
+    await answers(edge, grpc.StatusCode.OK)
+    attacker = connect(edge, GREETING + begun)
+    await answers(edge, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    attacker.close()
+    await answers(edge, grpc.StatusCode.OK)
+
+
+async def test_strangers_watch_the_health_in_bounded_numbers_and_others_are_served(
+    monkeypatch: pytest.MonkeyPatch, edge: Edge
+) -> None:
+    monkeypatch.setattr(health, "MOST_WATCHES", 5)
+    stub = HealthStub(edge.channel)
+    watches = [stub.Watch(HealthCheckRequest()) for _ in range(5)]
+    for watch in watches:
+        assert (await watch.read()).status == HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Watch(HealthCheckRequest()).read()
+    assert refusal_of(caught.value).facts == {"limit": "watches"}
+    await edge.call("GetAccount", GET)
+    assert (await stub.Check(HealthCheckRequest())).status == HealthCheckResponse.SERVING
+    watches.pop().cancel()
+    await asyncio.sleep(0.2)
+    assert (await stub.Watch(HealthCheckRequest()).read()).status == HealthCheckResponse.SERVING
 
 
 @contextlib.asynccontextmanager

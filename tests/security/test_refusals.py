@@ -14,6 +14,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_pb2_grpc
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, ListAuditEventsRequest
 
+from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.errors import StoreUnavailable
 from server.accounts.events import EventFilter
 from server.parts import open_engine
@@ -241,6 +242,26 @@ async def test_refusals_wait_for_a_database_that_is_away_and_none_is_forgotten(
                 await edge.refusals.work_off()
     assert await edge.refusals.work_off() == 1
     assert [each.count for each in edge.use_cases.refusals] == [3]
+
+
+async def test_a_caller_over_its_limits_is_audited_with_the_limit_and_the_account() -> None:
+    thief = Caller("thief", frozenset(Permission), limits=Limits(accounts_a_minute=10, revokes_a_minute=2))
+    harvested = Edge(by_key={"stolen-key": thief})
+    await harvested.start()
+    for _ in range(2):
+        await harvested.call("Revoke", pb.RevokeRequest(id=ID), key="stolen-key")
+    await harvested.refusal("Revoke", pb.RevokeRequest(id=ID), key="stolen-key")
+    for _ in range(9):
+        await harvested.call("GetAccount", unknown(), key="stolen-key")
+    last = unknown()
+    for _ in range(3):
+        await harvested.refusal("GetAccount", last, key="stolen-key")
+    await harvested.refusals.work_off()
+    await harvested.stop()
+    assert [(e.caller, e.method, e.facts, e.account_id, e.count) for e in harvested.use_cases.refusals] == [
+        ("thief", "Revoke", {"limit": "revokes_a_minute"}, ID, 1),
+        ("thief", "GetAccount", {"limit": "accounts_a_minute"}, last.id, 3),
+    ]
 
 
 async def test_what_is_nobodys_fault_is_no_refusal(edge: Edge) -> None:
