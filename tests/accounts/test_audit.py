@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from server.accounts.audit import ORIGIN, AuditLog, Linker, Origin
-from server.accounts.errors import ConnectRefused, PlatformRefused
+from server.accounts.errors import ConnectRefused, PlatformRefused, StoreUnavailable
 from server.accounts.events import EventFilter
+from server.storage.transaction import Transaction
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER, OPERATOR
 
@@ -61,3 +62,19 @@ async def test_the_whole_story_of_an_account_is_in_the_chain(house: House) -> No
     assert [event.kind for event in events] == ["connected", "revoked", "platform_revocation_confirmed"]
     assert all(event.position for event in events)
     assert (await house.store.verify_chain()).broken is None
+
+
+async def test_a_revoke_that_cannot_be_audited_is_refused_and_changes_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = await house.connect()
+
+    def full(_: Transaction) -> None:
+        raise StoreUnavailable("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Transaction, "write_events", full)
+        with pytest.raises(StoreUnavailable):
+            await house.revoker.revoke(CALLER, account.id)
+    assert await house.account(account.id) == account
+    assert await house.revoker.work_off("twitter") == 0 and house.platform.count("revoke") == 0
