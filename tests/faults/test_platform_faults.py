@@ -186,13 +186,13 @@ async def test_an_hour_out_of_reach_leaves_every_account_active_and_no_outcome_u
     hours: Hours, monkeypatch: pytest.MonkeyPatch, out_of_reach: Any
 ) -> None:
     platform: Any = hours.whole.app.platforms["twitter"]
-    there, limit = platform._registration, platform._token_timeout
+    there, limit = platform.endpoints, platform._token_timeout
     with out_of_reach(hours.whole, monkeypatch) as url:
-        platform._registration = replace(there, overrides={**there.overrides, "token_endpoint": f"{url}/token"})
+        platform.endpoints = replace(there, token=f"{url}/token")
         platform._token_timeout = timedelta(seconds=0.4)
         for _ in range(12):
             await hours.go_by(5 * MINUTE)
-    platform._registration, platform._token_timeout = there, limit
+    platform.endpoints, platform._token_timeout = there, limit
     assert await hours.sent() == []
     assert hours.grants(GrantRow.state, GrantRow.sends) == {("ready", 0)}
     assert {error for (error,) in hours.grants(GrantRow.last_error)} != {""}
