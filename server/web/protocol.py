@@ -21,6 +21,8 @@ HEADER_SECONDS: Final = 5.0
 """From the connection's beginning to the header's end."""
 MOST_CONNECTIONS: Final = 500
 """A process often has a thousand file descriptors, and platforms, callers and the database need theirs."""
+BACKLOG: Final = 1024
+"""A person whom the kernel has no room for comes again after a second."""
 LONGEST_HEAD: Final = 16 * 1024
 LONGEST_LINE: Final = 12 * 1024
 """More than the longest query that is read, so that a long one gets the page and not a bare refusal."""
@@ -160,4 +162,4 @@ async def listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     manager: Any = runner.server
     crowd = Crowd(MOST_CONNECTIONS)
-    return await loop.create_server(lambda: QuietHandler(manager, loop, crowd), host, port)
+    return await loop.create_server(lambda: QuietHandler(manager, loop, crowd), host, port, backlog=BACKLOG)
