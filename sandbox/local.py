@@ -59,6 +59,22 @@ permissions = ["connect", "read", "refresh", "revoke", "delete", "act", "list_al
 return_urls = ["http://127.0.0.1:{http}/your-app"]
 redirect_uris = ["http://127.0.0.1:{http}/your-app/callback"]
 allow_shim_completion = true
+routes = [
+    "twitter POST /2/tweets",
+    "twitter GET /2/tweets",
+    "twitter GET /2/tweets/{{id}}",
+    "twitter DELETE /2/tweets/{{id}}",
+    "twitter GET /2/users/{{id}}",
+    "twitter GET /2/users/{{id}}/tweets",
+    "twitter POST /2/media/upload",
+    "twitter GET /2/media/upload",
+    "twitter POST /2/media/upload/initialize",
+    "twitter POST /2/media/upload/{{id}}/append",
+    "twitter POST /2/media/upload/{{id}}/finalize",
+    "linkedin GET /v2/userinfo",
+    "linkedin POST /rest/posts",
+    "linkedin DELETE /rest/posts/{{urn}}",
+]
 """
 
 READY_SECONDS = 20.0

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from functools import partial
 
 from server import config
+from server.accounts.acting import Actor, Lane
 from server.accounts.audit import AuditLog, Linker
 from server.accounts.blocks import Blocks
+from server.accounts.bulkhead import Bulkhead
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
 from server.accounts.erase import Eraser, Retention
@@ -30,8 +32,9 @@ from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.refusals import Refusals
 from server.accounts.revoke import Revoker
+from server.accounts.usage import UsageLog
 from server.config import Settings
-from server.parts import DEFINITIONS, key_user, new_id, open_engine, registered_platforms
+from server.parts import DEFINITIONS, key_user, new_id, open_engine, platform_apis, registered_platforms
 from server.platforms.http import Sender
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates, TlsFiles, TlsUnusable
@@ -39,6 +42,7 @@ from server.rpc.credentials import Credentials
 from server.rpc.guard import Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
+from server.rpc.platform_service import PlatformService
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
 from server.storage.journal import FileJournal
@@ -128,11 +132,15 @@ class App:
                 await asyncio.gather(
                     self.calendar.stop(), self.refresher.settled(), self.web.stop(), self.grpc.stop(timeout)
                 )
-                await asyncio.gather(self.exchanger.drain(), self.refresher.settled(), self.revoker.drain())
+                await asyncio.gather(
+                    self.exchanger.drain(), self.actor.drain(), self.refresher.settled(), self.revoker.drain()
+                )
         except TimeoutError:
             log.error("the drain timeout is over; what is still under way is cut off")
         for platform in self.platforms.values():
             await platform.close()
+        for api in self.apis.values():
+            await api.close()
         await self.sender.close()
         await self.served.keep()
         try:
@@ -179,6 +187,11 @@ class App:
         self.identities = IdentityReader(self.store, self.platforms, self.gates)
         self.revoker = Revoker(self.store, self.reader, self.platforms, self.gates, self.metrics)
         self.fresh = FreshTokens(self.store, self.reader, self.refresher, self.gates)
+        self.apis = platform_apis(settings, self.engine.clock)
+        bulkheads = {name: Bulkhead(name, settings.platforms[name].calls_in_flight) for name in self.apis}
+        lanes = {name: Lane(api, bulkheads[name], self.gates[name]) for name, api in self.apis.items()}
+        self.actor = Actor(self.store, self.reader, self.fresh, lanes, self.metrics, new_id, self._monotonic)
+        self.metrics.watch_calls(bulkheads)
         self.explainer = Explainer(self.store, self.reader, self.gates)
         self.pauses = PauseWatch(self.store, self.gates, self.refresher)
         self.linker = Linker(self.store, owner)
@@ -201,6 +214,7 @@ class App:
         self.certificates = self._certificates()
         self.grpc = GrpcServer(
             AccountService(self.connector, self.reader, self.fresh, self.revoker, self.eraser, page_tokens),
+            PlatformService(self.actor, UsageLog(self.store, self.reader), page_tokens),
             OperationsService(self.explainer, AuditLog(self.store), page_tokens),
             Policy(self._credentials(), self.blocks, self.refusals, clock=self._monotonic),
             ping=self._ready,

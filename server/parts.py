@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 import uuid_utils
@@ -17,6 +18,7 @@ from server.config import Settings
 from server.platforms.catalog import PLATFORMS
 from server.platforms.http import Sender
 from server.platforms.platform import RegisteredPlatform
+from server.platforms.platform_api import PlatformApi
 from server.platforms.registration import Registration
 from server.storage.clock import Clock
 from server.storage.engine import DatabaseUnusable, Engine, SqliteEngine
@@ -60,6 +62,18 @@ def registered_platforms(settings: Settings, sender: Sender, clock: Clock) -> di
     return {name: registered_platform(settings, name, sender, clock) for name in settings.platforms}
 
 
+def platform_apis(settings: Settings, now: Callable[[], datetime]) -> dict[str, PlatformApi]:
+    """What may be called on accounts' behalf, of each platform that the settings name."""
+    return {
+        name: PlatformApi(DEFINITIONS[name], registration(platform), now, connections=platform.calls_in_flight)
+        for name, platform in settings.platforms.items()
+    }
+
+
+def registration(registered: config.Platform) -> Registration:
+    return Registration(registered.client_id, registered.client_secret(), registered.overrides)
+
+
 def registered_platform(settings: Settings, name: str, sender: Sender, clock: Clock) -> RegisteredPlatform:
     registered = settings.platforms[name]
     definition = DEFINITIONS[name]
@@ -71,9 +85,8 @@ def registered_platform(settings: Settings, name: str, sender: Sender, clock: Cl
     if registered.sandboxed:
         # The settings allow plain http for loopback alone; oauthlib has no finer switch than this one.
         os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
-    registration = Registration(registered.client_id, registered.client_secret(), registered.overrides)
     limit = token_timeout(settings.refresh.lease)
-    return RegisteredPlatform(definition, registration, sender, clock, token_timeout=limit)
+    return RegisteredPlatform(definition, registration(registered), sender, clock, token_timeout=limit)
 
 
 @asynccontextmanager

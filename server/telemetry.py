@@ -16,11 +16,13 @@ from typing import TextIO
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from server.accounts.bulkhead import Bulkhead
 from server.accounts.gate import Gate
 from server.accounts.ports import Journal
 
 OUR_LINES = "server"
 GATE_STATES = ("open", "probing", "held", "paused")
+CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 LAG_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
 
 
@@ -112,7 +114,19 @@ class Metrics:
             "accounts_refusals", "Calls that were refused, by method and reason.", ["method", "reason"],
             registry=self.registry,
         )  # fmt: skip
+        self._calls = Counter(
+            "accounts_calls", "Calls on accounts' behalf, by platform, HTTP method and outcome.",
+            ["platform", "method", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        self._call_seconds = Histogram(
+            "accounts_call_seconds", "Calls on accounts' behalf, from token to answer.", ["platform"],
+            buckets=CALL_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._calls_in_flight = Gauge(
+            "accounts_calls_in_flight", "Calls on accounts' behalf under way.", ["platform"], registry=self.registry
+        )
         self._of_refresh = cache(self._children_of_refresh)
+        self._of_call = cache(self._children_of_call)
 
     def _children_of_refresh(self, platform: str, outcome: str) -> tuple[Counter, Histogram, Histogram]:
         """Looked up once: labels cost more than counting."""
@@ -127,6 +141,19 @@ class Metrics:
         count.inc()
         durations.observe(seconds)
         lags.observe(max(0.0, lag.total_seconds()))
+
+    def _children_of_call(self, platform: str, method: str, outcome: str) -> tuple[Counter, Histogram]:
+        return self._calls.labels(platform, method, outcome), self._call_seconds.labels(platform)
+
+    def acted(self, platform: str, method: str, outcome: str, seconds: float) -> None:
+        count, durations = self._of_call(platform, method, outcome)
+        count.inc()
+        durations.observe(seconds)
+
+    def watch_calls(self, bulkheads: Mapping[str, Bulkhead]) -> None:
+        """Reads how many calls are under way whenever it is asked for."""
+        for name, bulkhead in bulkheads.items():
+            self._calls_in_flight.labels(name).set_function(partial(getattr, bulkhead, "in_flight"))
 
     def watch(self, gates: Mapping[str, Gate], journal: Journal) -> None:
         """Reads the state of gates and journal whenever it is asked for."""

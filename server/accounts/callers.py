@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from server.accounts.model import Account
+from server.accounts.routes import Route
 
 
 class Permission(StrEnum):
@@ -48,6 +50,12 @@ class Caller:
     redirect_uris: frozenset[str] = frozenset()
     allow_shim_completion: bool = False
     limits: Limits = Limits()
+    routes: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
+    """The requests it may have sent on accounts' behalf, by platform; what is not named here is refused."""
+
+    def route(self, platform: str, method: str, segments: tuple[str, ...]) -> Route | None:
+        """Its first route that a request matches."""
+        return next((each for each in self.routes.get(platform, ()) if each.matches(method, segments)), None)
 
     def sees_profile(self, profile_id: str) -> bool:
         return profile_id.startswith(self.profiles)

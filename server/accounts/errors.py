@@ -5,6 +5,8 @@ A domain error knows its reason and facts, not its gRPC status; `rpc.errors` map
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -33,6 +35,7 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     RATE_LIMITED = "RATE_LIMITED"
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    RESPONSE_WITHHELD = "RESPONSE_WITHHELD"
     INTERNAL = "INTERNAL"
 
 
@@ -101,14 +104,36 @@ class StoreUnavailable(AccountError):
     retry_after = timedelta(seconds=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """What BeginConnect has to be asked so that the user can mend an account."""
+
+    profile_id: str
+    platform: str
+    account_id: str
+    scopes: Sequence[str]
+
+
 class AccountExpired(AccountError):
     """The account's grant is dead: the user has to connect it again."""
 
     reason = Reason.ACCOUNT_EXPIRED
 
-    def __init__(self, account_id: str, status_reason: str) -> None:
+    def __init__(self, status_reason: str, reconnect: Reconnect) -> None:
         text = "the account is expired; the user has to connect it again"
-        super().__init__(text, account_id=account_id, status_reason=status_reason)
+        super().__init__(text, account_id=reconnect.account_id, status_reason=status_reason)
+        self.reconnect = reconnect
+
+
+class MissingScope(AccountError):
+    """The user did not grant what the call needs."""
+
+    reason = Reason.MISSING_SCOPE
+
+    def __init__(self, scopes: Sequence[str], reconnect: Reconnect) -> None:
+        missing = " ".join(scopes)
+        super().__init__(f"the user has not granted: {missing}", account_id=reconnect.account_id, scopes=missing)
+        self.reconnect = reconnect
 
 
 class AccountRevoked(AccountError):
@@ -135,6 +160,40 @@ class PlatformUnavailable(AccountError):
     def __init__(self, platform: str, why: str, retry_after: timedelta) -> None:
         super().__init__(f"{platform} brought no fresh token: {why}", platform=platform)
         self.retry_after = retry_after
+
+
+class NothingSent(AccountError):
+    """A call on an account's behalf that provably did not reach the platform, or that may simply be repeated."""
+
+    reason = Reason.PLATFORM_UNAVAILABLE
+    retry_after = timedelta(seconds=1)
+
+    def __init__(self, platform: str, why: str) -> None:
+        super().__init__(f"{platform}: {why}", platform=platform)
+
+
+class CallOutcomeUnknown(AccountError):
+    """A call on an account's behalf was sent and no readable answer came: it may have been done."""
+
+    reason = Reason.OUTCOME_UNKNOWN
+
+    def __init__(self, platform: str, use_id: str, why: str) -> None:
+        text = f"{platform}: {why}; it may have been done: look before you repeat it"
+        super().__init__(text, platform=platform, use_id=use_id)
+
+
+class ResponseWithheld(AccountError):
+    """The platform's answer to a call on an account's behalf is not passed on."""
+
+    reason = Reason.RESPONSE_WITHHELD
+
+    def __init__(self, platform: str, use_id: str, status: int, why: str) -> None:
+        text = f"{platform} answered {status}, and the answer is withheld: {why}"
+        super().__init__(text, platform=platform, use_id=use_id, status_code=str(status), why=why)
+
+
+class TimeOver(Exception):
+    """The time of a call is over, and it left nothing behind. No reason of ours: gRPC has a status for it."""
 
 
 class ConnectRefused(AccountError):

@@ -18,6 +18,10 @@ class EventKind(StrEnum):
     RECONNECTED = "reconnected"
     IDENTITY_CHANGED = "identity_changed"
     SCOPES_CHANGED = "scopes_changed"
+    ACCOUNT_USED = "account_used"
+    """A caller had a request sent on the account's behalf; recorded before it was."""
+    ACCOUNT_USE_FAILED = "account_use_failed"
+    """How a use ended that ended in anything but an answer below 400; its fact `use_id` names the use."""
     REFRESH_REQUESTED = "refresh_requested"
     """A caller asked for a refresh, which is about to be sent."""
     REFRESH_FAILED = "refresh_failed"
@@ -79,15 +83,23 @@ KEPT_FACTS: Final = frozenset(
         "platform_revocation",
         "position",
         "reason",
+        "route",
         "scopes",
         "state",
+        "status",
         "suspects",
+        "use_id",
     }
 )
 """The facts that stay when personal data is erased. Whatever is not named here counts as personal."""
 
 DONE: Final = "done"
 """The result of what succeeded; what did not has a reason."""
+
+SENT: Final = "sent"
+"""The result of a use that is about to be sent."""
+
+USES: Final = frozenset({EventKind.ACCOUNT_USED, EventKind.ACCOUNT_USE_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,7 @@ class EventFilter:
     """The first instant that is not shown any more."""
     profile_prefixes: tuple[str, ...] = ("",)
     platforms: frozenset[str] | None = None
+    kinds: frozenset[EventKind] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from server.accounts.errors import (
     PlatformPaused,
     PlatformUnavailable,
     RateLimited,
+    Reconnect,
     StoreUnavailable,
 )
 from server.accounts.gate import Gate
@@ -54,11 +55,33 @@ class FreshTokens:
 
     async def token_set(self, account: Account, min_remaining_lifetime: timedelta, caller: str) -> TokenSet:
         """The newest token set of an account, refreshed if its access token ends too soon. Raises as `refresh` does."""
-        await self._ensure(account, min_remaining_lifetime, caller)
+        check_usable(account)
+        expire_time = account.access_token_expire_time
+        if expire_time is not None and expire_time <= await self._store.now() + min_remaining_lifetime:
+            await self._ensure(account, min_remaining_lifetime, caller)
         token_set = await self._store.token_set(account.grant_id)
         if token_set is None:  # it was connected again or revoked this instant
             raise PlatformUnavailable(account.platform, "the grant was replaced meanwhile", SOONEST_RETRY)
         return token_set
+
+    async def another(self, account: Account, refused: TokenSet, caller: str) -> TokenSet | None:
+        """A token set to use in place of one whose access token the platform does not take; None if there is none.
+
+        Who was slower than another's refresh gets what that brought. Raises as `refresh` does, also where the refresh
+        showed that the grant is dead.
+        """
+        newest = await self._store.token_set(account.grant_id)
+        if newest is None or newest.access_token == refused.access_token:
+            await self._ensure(account, None, caller)
+            check_usable(await self._reread(account))
+            newest = await self._store.token_set(account.grant_id)
+        return None if newest is None or newest.access_token == refused.access_token else newest
+
+    async def _reread(self, account: Account) -> Account:
+        present = await self._store.account(account.id)
+        if present is None:
+            raise AccountNotFound(account.id)
+        return present
 
     async def _ensure(self, account: Account, min_remaining_lifetime: timedelta | None, caller: str) -> bool:
         check_usable(account)
@@ -92,9 +115,7 @@ class FreshTokens:
 
     async def _why_not(self, account: Account) -> Exception:
         """Why an account whose access token has ended cannot be used now."""
-        present = await self._store.account(account.id)
-        if present is None:
-            return AccountNotFound(account.id)
+        present = await self._reread(account)
         check_usable(present)
         gate = self._gates.get(account.platform)
         if gate is not None and gate.paused:
@@ -112,7 +133,13 @@ def check_usable(account: Account) -> None:
     if account.status is Status.REVOKED:
         raise AccountRevoked(account.id)
     if account.status is Status.EXPIRED:
-        raise AccountExpired(account.id, account.status_reason.name)
+        raise AccountExpired(account.status_reason.name, reconnect(account))
+
+
+def reconnect(account: Account, *more_scopes: str) -> Reconnect:
+    """Asks the user for all that was asked for before, and for `more_scopes`."""
+    scopes = dict.fromkeys((*account.scopes, *account.missing_scopes, *more_scopes))
+    return Reconnect(account.profile_id, account.platform, account.id, tuple(scopes))
 
 
 def retry_after(due_time: datetime | None, now: datetime) -> timedelta:

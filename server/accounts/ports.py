@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from server.accounts.calls import Use, UseFailed
 from server.accounts.chain import ChainReport, Place
 from server.accounts.events import Event, EventFilter, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
@@ -95,6 +96,8 @@ class Observer(Protocol):
     def revoked(self, platform: str, outcome: str) -> None: ...
 
     def refused(self, method: str, reason: str) -> None: ...
+
+    def acted(self, platform: str, method: str, outcome: str, seconds: float) -> None: ...
 
 
 class Journal(Protocol):
@@ -275,6 +278,11 @@ class Store(Protocol):
 
     async def record_refusals(self, refusals: Sequence[Refusal]) -> None:
         """An event for each, in one transaction."""
+
+    async def record_use(self, use: Use) -> None:
+        """Records a use that is about to be sent. Those that are recorded at the same time share a commit."""
+
+    async def record_use_failed(self, failed: UseFailed) -> None: ...
 
     async def list_events(self, which: EventFilter, *, after: str, size: int) -> EventPage:
         """At most `size` events, the newest first; `after` is the `audit.cursor` of the last one seen, or empty."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -143,8 +144,11 @@ def callers_group() -> None:
 @click.argument("name")
 @click.option("--permission", "permissions", multiple=True, type=click.Choice([each.value for each in Permission]))
 @click.option("--profile", "profiles", multiple=True, help="A prefix of the profile ids it may see (default: all).")
+@click.option("--route", "routes", multiple=True, help='What it may send, such as "twitter POST /2/tweets".')
 @click.pass_obj
-def callers_add(config_file: Path, name: str, permissions: tuple[str, ...], profiles: tuple[str, ...]) -> None:
+def callers_add(
+    config_file: Path, name: str, permissions: tuple[str, ...], profiles: tuple[str, ...], routes: tuple[str, ...]
+) -> None:
     """Make a key for the caller NAME. The key goes to stderr, once; the lines for the configuration to stdout.
 
     Nothing is written, and it works before there is a sound configuration.
@@ -155,7 +159,8 @@ def callers_add(config_file: Path, name: str, permissions: tuple[str, ...], prof
         except config.ConfigError:
             settings = None
         key, digest = operate_callers.new_key()
-        lines = operate_callers.add(settings, name, digest, {"permissions": permissions, "profiles": profiles})
+        rights: dict[str, Sequence[str]] = {"permissions": permissions, "profiles": profiles, "routes": routes}
+        lines = operate_callers.add(settings, name, digest, rights)
     click.echo(f"The key of {name}, shown this once:\n{key}", err=True)
     click.echo("\n".join(lines))
 

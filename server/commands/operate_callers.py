@@ -62,6 +62,7 @@ async def check(settings: Settings, name: str) -> list[str]:
         f"It proves itself with {' or '.join(proofs(caller))}.",
         *powers(caller),
         f"It sees {profiles(caller)} profiles, on {platforms(caller)} platforms.",
+        *(f"On accounts' behalf it may send {route}." for route in caller.routes),
         *endings(caller),
         f"In each process it may make {limits(caller)}.",
     ]

@@ -5,7 +5,7 @@ and the standard library.
 """
 
 from server.config.reader import ConfigError, load
-from server.config.settings import SANDBOX_IDENTITY_INTERVAL, CallerSettings, Settings, Tls
+from server.config.settings import SANDBOX_IDENTITY_INTERVAL, CallerSettings, Platform, Settings, Tls
 from server.config.text import to_text
 from server.config.values import split_address
 
@@ -13,6 +13,7 @@ __all__ = [
     "SANDBOX_IDENTITY_INTERVAL",
     "CallerSettings",
     "ConfigError",
+    "Platform",
     "Settings",
     "Tls",
     "load",

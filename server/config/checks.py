@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import ValidationError
 
+from server.accounts.callers import Permission
 from server.accounts.timing import drain_time
 from server.config.files import check_secret_file, check_tls
 from server.config.settings import ENDPOINTS, CallerSettings, Database, Platform, Refresh, Section, Server
@@ -104,6 +105,8 @@ def check_endpoints(key: str, platform: Platform, *, local: bool) -> Iterator[st
             yield f"{key}.{name}: plain http is for loopback only, and only while server.public_url is loopback too"
         elif parts.scheme == "http":
             on_this_machine = True
+        if name == "api_base" and parts is not None and url.rstrip("/") != f"{parts.scheme}://{parts.netloc}":
+            yield f"{key}.api_base: scheme, host and port only"
     missing = [name for name in ENDPOINTS if name not in platform.overrides]
     if on_this_machine and missing:
         # Half a sandbox would send a pretend code, or a real token, to the other side.
@@ -129,6 +132,15 @@ def check_caller(key: str, caller: CallerSettings, known_platforms: tuple[str, .
     for platform in caller.platforms or ():
         if platform not in known_platforms:
             yield f"{key}.platforms: no such platform: {platform}; known: {', '.join(known_platforms)}"
+    for platform in caller.routes_by_platform():
+        if platform not in known_platforms:
+            yield f"{key}.routes: no such platform: {platform}; known: {', '.join(known_platforms)}"
+        elif caller.platforms is not None and platform not in caller.platforms:
+            yield f"{key}.routes: {platform} is none of the caller's platforms"
+    if Permission.ACT in caller.permissions and not caller.routes:
+        yield f"{key}.routes: required with the permission act: what is not named there is refused"
+    if caller.routes and Permission.ACT not in caller.permissions:
+        yield f"{key}.routes: of no use without the permission act"
     for field in ("return_urls", "redirect_uris"):
         for url in getattr(caller, field):
             parts = split_url(url)

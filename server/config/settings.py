@@ -13,8 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from server.accounts.callers import Caller, Limits, Permission
+from server.accounts.calls import MOST_IN_FLIGHT
 from server.accounts.model import Secret
-from server.config.values import Address, AddressOrOff, KeyHash, San, Span, Switch, is_loopback, split_address
+from server.accounts.routes import Route
+from server.config.values import (
+    Address,
+    AddressOrOff,
+    KeyHash,
+    RouteLine,
+    San,
+    Span,
+    Switch,
+    is_loopback,
+    split_address,
+    split_route,
+)
 
 PASSWORDS = re.compile(r"(//[^:/?#@]*:)[^/?#]*(?=@)|([?&](?:ssl)?password=)[^&#]*")
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "identity_endpoint", "api_base")
@@ -104,6 +117,7 @@ class Platform(Section):
     identity_endpoint: str | None = None
     api_base: str | None = None
     refresh_rate: float | None = Field(default=None, gt=0, le=100_000)
+    calls_in_flight: int = Field(default=MOST_IN_FLIGHT, ge=1, le=100_000)
 
     @property
     def overrides(self) -> dict[str, str]:
@@ -134,10 +148,17 @@ class CallerSettings(Section):
     return_urls: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
     allow_shim_completion: Switch = False
+    routes: tuple[RouteLine, ...] = ()
     rate: float | None = Field(default=None, gt=0, le=1_000_000, allow_inf_nan=False)
     accounts_a_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     revokes_a_minute: int = Field(default=1_000, ge=1, le=1_000_000)
     pending_connects: int = Field(default=10_000, ge=1, le=1_000_000)
+
+    def routes_by_platform(self) -> dict[str, tuple[Route, ...]]:
+        found: dict[str, tuple[Route, ...]] = {}
+        for platform, route in map(split_route, self.routes):
+            found[platform] = (*found.get(platform, ()), route)
+        return found
 
     def to_caller(self, name: str) -> Caller:
         return Caller(
@@ -148,6 +169,7 @@ class CallerSettings(Section):
             return_urls=frozenset(self.return_urls),
             redirect_uris=frozenset(self.redirect_uris),
             allow_shim_completion=self.allow_shim_completion,
+            routes=self.routes_by_platform(),
             limits=Limits(self.rate, self.accounts_a_minute, self.revokes_a_minute, self.pending_connects),
         )
 

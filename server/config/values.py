@@ -10,6 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
+from server.accounts.routes import NotARoute, Route
+
 SPAN = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 KEY_HASH = re.compile(r"[0-9a-f]{64}")
@@ -101,8 +103,23 @@ def subject_alternative_name(text: str) -> str:
     return text
 
 
+def split_route(text: str) -> tuple[str, Route]:
+    """Platform and route of `twitter GET /2/users/{id}`. Raises ValueError."""
+    platform, _, route = text.partition(" ")
+    try:
+        return platform, Route.of(route)
+    except NotARoute as wrong:
+        raise ValueError(f'a route is text such as "twitter GET /2/users/{{id}}"; {wrong}') from None
+
+
+def route_line(text: str) -> str:
+    split_route(text)
+    return text
+
+
 Address = Annotated[str, AfterValidator(listen_address)]
 AddressOrOff = Annotated[Address | None, BeforeValidator(lambda value: None if value == "" else value)]
 KeyHash = Annotated[str, AfterValidator(key_hash)]
+RouteLine = Annotated[str, AfterValidator(route_line)]
 San = Annotated[str, AfterValidator(subject_alternative_name)]
 Switch = Annotated[bool, BeforeValidator(to_switch)]

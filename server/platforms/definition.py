@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Any
 
 from server.accounts.model import Identity
+from server.accounts.routes import Route
 
 
 class ClientAuth(Enum):
@@ -44,6 +45,36 @@ class Refusal:
 
     def matches(self, status: int, error: str, description: str) -> bool:
         return (self.status, self.error) == (status, error) and self.description in ("", description)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitHeaders:
+    """The headers by which answers tell of one limit. The reset is told in seconds since 1970."""
+
+    limit: str
+    remaining: str
+    reset: str
+    of_app: bool = False
+    """Whether all accounts share the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRules:
+    """What callers may send to the API on accounts' behalf, and what of its answers they are told."""
+
+    request_headers: frozenset[str] = frozenset()
+    """Beside those that are harmless everywhere (`platforms.api`); in lower case, like all header names here."""
+    response_headers: frozenset[str] = frozenset()
+    rate_limits: tuple[RateLimitHeaders, ...] = ()
+    scopes: tuple[tuple[Route, tuple[str, ...]], ...] = ()
+    """The scopes that requests need; the first route that matches counts. Others go out as they are."""
+    path_characters: str = ""
+    """Allowed in paths beside the unreserved ones, and sent percent-encoded."""
+
+
+def needs(*scopes: str, routes: Sequence[str]) -> tuple[tuple[Route, tuple[str, ...]], ...]:
+    """The same scopes for several routes."""
+    return tuple((Route.of(route), scopes) for route in routes)
 
 
 INVALID_GRANT = Refusal(400, "invalid_grant")
@@ -86,6 +117,7 @@ class OAuth2Platform:
     issuer: str = ""
     """The `iss` that the platform promises to send (RFC 9207); empty: it promises none."""
     denied_errors: frozenset[str] = frozenset({"access_denied"})
+    api: ApiRules = ApiRules()
     revocation_ends_user_grant: bool = False
 
 

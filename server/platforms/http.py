@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import aiohttp
+import certifi
 
 from server.accounts.errors import NotSent, OutcomeUnknown
 from server.platforms.messages import HttpReply, HttpRequest
@@ -50,6 +52,13 @@ async def time_limit(limit: timedelta) -> AsyncIterator[None]:
             first_step.cancel()
 
 
+def tls() -> ssl.SSLContext:
+    """Whom we believe: the authorities of certifi, as requests does. SSL_CERT_FILE and its like play no part."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 class Sender:
     """One session for all platforms. No cookies (the default jar sends one account's with another's request), no
     redirects, no environment: `.netrc` and proxy variables play no part."""
@@ -90,7 +99,7 @@ class Sender:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=tls()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 headers={"user-agent": "synposter-accounts"},

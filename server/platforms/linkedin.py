@@ -7,7 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 from server.accounts.model import Identity
-from server.platforms.definition import INVALID_GRANT, ClientAuth, OAuth2Platform, Pkce, Rotation, required_text
+from server.platforms.definition import (
+    INVALID_GRANT,
+    ApiRules,
+    ClientAuth,
+    OAuth2Platform,
+    Pkce,
+    Rotation,
+    needs,
+    required_text,
+)
 
 
 def read_identity(body: Mapping[str, Any]) -> Identity:
@@ -19,6 +28,19 @@ def read_identity(body: Mapping[str, Any]) -> Identity:
         avatar_url=body.get("picture") or "",
     )
 
+
+# Source: learn.microsoft.com, linkedin/marketing/versioning and community-management/shares/posts-api. LinkedIn tells
+# of its limits by 429 alone, after the fact.
+API = ApiRules(
+    request_headers=frozenset({"linkedin-version", "x-restli-protocol-version"}),
+    response_headers=frozenset({"x-restli-id", "x-restli-protocol-version", "x-li-uuid", "x-linkedin-id"}),
+    scopes=(
+        *needs("w_member_social", routes=["POST /rest/posts", "DELETE /rest/posts/{urn}", "POST /v2/ugcPosts"]),
+        *needs("w_member_social", routes=["POST /rest/images", "POST /rest/videos"]),
+        *needs("openid", "profile", routes=["GET /v2/userinfo"]),
+    ),
+    path_characters=":",  # of URNs: /rest/posts/urn:li:share:1
+)
 
 # Source: learn.microsoft.com, linkedin/shared/authentication/authorization-code-flow and programmatic-refresh-tokens,
 # and sign-in-with-linkedin-v2.
@@ -45,5 +67,6 @@ LINKEDIN = OAuth2Platform(
     default_access_token_lifetime=timedelta(days=60),
     identity_interval=timedelta(days=7),
     read_identity=read_identity,
+    api=API,
     denied_errors=frozenset({"access_denied", "user_cancelled_login", "user_cancelled_authorize"}),
 )

@@ -29,3 +29,6 @@ class Registration:
             identity=url("identity_endpoint"),
             issuer=definition.issuer,
         )
+
+    def api_base(self, definition: OAuth2Platform) -> str:
+        return self.overrides.get("api_base") or definition.api_base

@@ -9,11 +9,14 @@ from typing import Any
 from server.accounts.model import Identity
 from server.platforms.definition import (
     INVALID_GRANT,
+    ApiRules,
     ClientAuth,
     OAuth2Platform,
     Pkce,
+    RateLimitHeaders,
     Refusal,
     Rotation,
+    needs,
     required_text,
 )
 
@@ -28,6 +31,42 @@ def read_identity(body: Mapping[str, Any]) -> Identity:
         avatar_url=user.get("profile_image_url") or "",
     )
 
+
+# Source: docs.x.com, fundamentals/authentication/guides/v2-authentication-mapping and fundamentals/rate-limits.
+API = ApiRules(
+    response_headers=frozenset({"x-transaction-id", "api-version"}),
+    rate_limits=(
+        RateLimitHeaders("x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"),
+        RateLimitHeaders("x-user-limit-24hour-limit", "x-user-limit-24hour-remaining", "x-user-limit-24hour-reset"),
+        RateLimitHeaders(
+            "x-app-limit-24hour-limit", "x-app-limit-24hour-remaining", "x-app-limit-24hour-reset", of_app=True
+        ),
+    ),
+    scopes=(
+        *needs("tweet.read", "tweet.write", "users.read", routes=["POST /2/tweets", "DELETE /2/tweets/{id}"]),
+        *needs("tweet.moderate.write", "tweet.read", "users.read", routes=["PUT /2/tweets/{id}/hidden"]),
+        *needs("users.read", "tweet.read", routes=["GET /2/users/me", "GET /2/users/{id}", "GET /2/users"]),
+        *needs(
+            "tweet.read",
+            "users.read",
+            routes=["GET /2/tweets", "GET /2/tweets/{id}", "GET /2/users/{id}/tweets", "GET /2/users/{id}/mentions"],
+        ),
+        *needs(
+            "media.write",
+            routes=[
+                "POST /2/media/upload",
+                "POST /2/media/upload/initialize",
+                "POST /2/media/upload/{id}/append",
+                "POST /2/media/upload/{id}/finalize",
+                "POST /2/media/metadata",
+            ],
+        ),
+        *needs("like.write", "tweet.read", "users.read", routes=["POST /2/users/{id}/likes"]),
+        *needs("like.read", "tweet.read", "users.read", routes=["GET /2/users/{id}/liked_tweets"]),
+        *needs("follows.read", "users.read", routes=["GET /2/users/{id}/followers", "GET /2/users/{id}/following"]),
+        *needs("dm.read", "tweet.read", "users.read", routes=["GET /2/dm_events"]),
+    ),
+)
 
 # Source: docs.x.com, fundamentals/authentication/oauth-2-0 and x-api/users/lookup.
 TWITTER = OAuth2Platform(
@@ -81,4 +120,5 @@ TWITTER = OAuth2Platform(
     default_access_token_lifetime=timedelta(hours=2),
     identity_interval=timedelta(days=30),  # each read costs $0.010
     read_identity=read_identity,
+    api=API,
 )

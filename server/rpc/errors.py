@@ -13,8 +13,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from synposter.accounts.v1.account_service_pb2 import BeginConnectRequest
 
-from server.accounts.errors import AccountError, Reason
+from server.accounts.errors import AccountError, Reason, Reconnect, TimeOver
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Reason.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.OUTCOME_UNKNOWN: grpc.StatusCode.ABORTED,
+    Reason.RESPONSE_WITHHELD: grpc.StatusCode.ABORTED,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
@@ -62,14 +64,20 @@ class DeadlineTooShort(Exception):
     """
 
 
+class RequestTooLarge(Exception):
+    """The request is larger than its method takes. It has none of our reasons, since gRPC has none for it either."""
+
+
 def status_of(error: Exception) -> Status:
     """The status a caller gets for an error: the domain's are told, all others are hidden."""
     if isinstance(error, AccountError) and getattr(error, "reason", None) in CODES:
         return told(error)
     if isinstance(error, ServiceNotServed):
         return Status(code=number(grpc.StatusCode.NOT_FOUND), message=legal(str(error)))
-    if isinstance(error, DeadlineTooShort):
+    if isinstance(error, DeadlineTooShort | TimeOver):
         return Status(code=number(grpc.StatusCode.DEADLINE_EXCEEDED), message=legal(str(error)))
+    if isinstance(error, RequestTooLarge):
+        return Status(code=number(grpc.StatusCode.RESOURCE_EXHAUSTED), message=legal(str(error)))
     return hidden(error)
 
 
@@ -83,7 +91,20 @@ def told(error: AccountError) -> Status:
         delay = Duration()
         delay.FromTimedelta(error.retry_after)
         details.append(RetryInfo(retry_delay=delay))
+    reconnect = getattr(error, "reconnect", None)
+    if reconnect is not None:
+        details.append(hint(reconnect))
     return status(error.reason, error.text, details)
+
+
+def hint(reconnect: Reconnect) -> BeginConnectRequest:
+    """The request that begins to mend the account: the caller adds where the user's browser is to end, and sends it."""
+    return BeginConnectRequest(
+        profile_id=reconnect.profile_id,
+        platform=reconnect.platform,
+        account_id=reconnect.account_id,
+        scopes=reconnect.scopes,
+    )
 
 
 def hidden(error: Exception) -> Status:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.operations_service_pb2 import ListAuditEventsRequest
+from synposter.accounts.v1.platform_service_pb2 import CallRequest
 
 from server.accounts.errors import InvalidField
 from server.accounts.events import EventFilter, EventKind
@@ -61,13 +63,17 @@ def scopes(asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def min_remaining_lifetime(request: pb.RefreshAccountRequest) -> timedelta | None:
+def min_remaining_lifetime(request: pb.RefreshAccountRequest | CallRequest) -> timedelta | None:
     """None where it is not set."""
     if not request.HasField("min_remaining_lifetime"):
         return None
     given = request.min_remaining_lifetime
     if given.seconds < 0 or given.nanos < 0 or given.seconds > MOST_REMAINING.total_seconds():
         raise InvalidField("min_remaining_lifetime", "must be from 0 to 365 days")
+    return span(given)
+
+
+def span(given: Duration) -> timedelta:
     return timedelta(seconds=given.seconds, microseconds=given.nanos // 1000)
 
 

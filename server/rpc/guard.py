@@ -15,12 +15,13 @@ from grpc_status import rpc_status
 from server.accounts.audit import ORIGIN
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Limits, Permission
+from server.accounts.calls import LARGEST_BODY
 from server.accounts.errors import CallerNotPermitted, InvalidField
 from server.accounts.limits import CallerLimits
 from server.accounts.refusals import Refusals
 from server.rpc import fields
 from server.rpc.credentials import Context, Credentials
-from server.rpc.errors import DeadlineTooShort, status_of
+from server.rpc.errors import DeadlineTooShort, RequestTooLarge, status_of
 from server.rpc.origin import CallOrigin
 
 
@@ -47,6 +48,12 @@ class Line:
     revokes: bool = False
     erases: bool = False
     """Whether its response tells of `accounts` that it has revoked, and that the request does not name."""
+    uses: bool = False
+    """Whether its response tells of `usages`, which show accounts that the request may not name."""
+    largest: int = 256 * 1024
+    """Bytes of a request; gRPC has one limit for all methods of a server."""
+    keeps_time: bool = False
+    """Whether the method is told what is left of the call's deadline, and ends in time by itself."""
 
 
 Parse: TypeAlias = Callable[[bytes], Any]
@@ -61,6 +68,10 @@ LINES: Final[Mapping[str, Line]] = {
     "synposter.accounts.v1.AccountService.RefreshAccount": Line(Permission.REFRESH, names="id"),
     "synposter.accounts.v1.AccountService.Revoke": Line(Permission.REVOKE, names="id", revokes=True),
     "synposter.accounts.v1.AccountService.DeleteProfile": Line(Permission.DELETE, revokes=True, erases=True),
+    "synposter.accounts.v1.PlatformService.Call": Line(
+        Permission.ACT, names="account_id", largest=LARGEST_BODY + 256 * 1024, keeps_time=True
+    ),
+    "synposter.accounts.v1.PlatformService.ListUsage": Line(Permission.READ, names="account_id", uses=True),
     "synposter.accounts.v1.OperationsService.ExplainAccount": Line(Permission.OPERATE, names="id"),
     "synposter.accounts.v1.OperationsService.ListAuditEvents": Line(Permission.OPERATE),
     "grpc.health.v1.Health.Check": Line(Access.OPEN),
@@ -72,6 +83,7 @@ LEAST_SECONDS: Final = 0.1
 """What a call must have left of its deadline, or nothing is begun: its answer would come too late."""
 DEFAULT_SECONDS: Final = 30.0
 """What a call without a deadline gets. gRPC itself ends the others in time."""
+LARGEST_REQUEST: Final = max(line.largest for line in LINES.values())
 UNLIMITED: Final = CallerLimits(Limits(), time.monotonic)
 
 
@@ -150,14 +162,14 @@ def count(request: Any, line: Line, limits: CallerLimits) -> None:
     """Holds what is asked for against the caller's limits. Raises RateLimited."""
     if line.names and (account_id := getattr(request, line.names)):
         limits.account(account_id)
-    if line.lists:
+    elif line.lists or line.uses:
         limits.listing()
     if line.revokes:
         limits.revoke()
 
 
 def guarded(
-    behave: Callable[[Any, Caller], Awaitable[Any]], method: Method, policy: Policy
+    behave: Callable[..., Awaitable[Any]], method: Method, policy: Policy
 ) -> Callable[[bytes, Context], Awaitable[bytes]]:
     """Wraps a method that answers once.
 
@@ -175,11 +187,18 @@ def guarded(
             left = context.time_remaining()
             if left is not None and left < LEAST_SECONDS:
                 raise DeadlineTooShort(f"a call needs {LEAST_SECONDS * 1000:.0f} ms to begin; it had {left * 1000:.0f}")
+            if len(raw) > line.largest:
+                raise RequestTooLarge(f"a request of this method has at most {line.largest} bytes")
             request = parse(raw)
             count(request, line, limits)
-            response = await (in_time(behave(request, caller)) if left is None else behave(request, caller))
+            if line.keeps_time:
+                response = await behave(request, caller, left)
+            else:
+                response = await (in_time(behave(request, caller)) if left is None else behave(request, caller))
             if line.lists:
                 limits.listed(account.id for account in response.accounts)
+            if line.uses:
+                limits.listed({usage.account_id for usage in response.usages})
             if line.erases:
                 limits.revoked(account.account_id for account in response.accounts)
             return response.SerializeToString()  # type: ignore[no-any-return]

@@ -79,6 +79,7 @@ def words_of(listing: Listing | EventFilter) -> list[str]:
         listing.profile_id or "",
         listing.caller or "",
         listing.kind or "",
+        " ".join(sorted(listing.kinds or ())),
         *times,
     ]
 

@@ -12,17 +12,19 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection as grpc_reflection
 from grpc_reflection.v1alpha import reflection_pb2
-from synposter.accounts.v1 import account_service_pb2, operations_service_pb2
+from synposter.accounts.v1 import account_service_pb2, operations_service_pb2, platform_service_pb2
 
 from server.accounts.callers import Caller
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
-from server.rpc.guard import Method, Policy, guarded, guarded_stream, parser
+from server.rpc.guard import LARGEST_REQUEST, Method, Policy, guarded, guarded_stream, parser
 from server.rpc.health import Health
 from server.rpc.operations_service import OperationsService
+from server.rpc.platform_service import PlatformService
 
 ACCOUNTS: Final = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"]
 OPERATIONS: Final = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
+PLATFORMS: Final = platform_service_pb2.DESCRIPTOR.services_by_name["PlatformService"]
 HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -35,7 +37,8 @@ MOST_CALLS: Final = 10_000
 OPTIONS: Final = (
     # grpcio shares ports by default: a second server would bind the first one's and take some of its calls.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", 256 * 1024),
+    # The largest that any method takes; the guard holds each to its own.
+    ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.absolute_max_metadata_size", 16 * 1024),
     # Finds callers that are gone without a word, and lets callers ping idle connections as often as every 30 s.
@@ -51,7 +54,7 @@ OPTIONS: Final = (
     ("grpc.max_connection_idle_ms", 5 * 60_000),
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     # More than all that wait for platforms, so that they never keep a read on their connection waiting.
-    ("grpc.max_concurrent_streams", 1_000),
+    ("grpc.max_concurrent_streams", 4_000),
 )
 
 
@@ -60,7 +63,7 @@ class CannotListen(RuntimeError):
 
 
 class GrpcServer:
-    """Serves AccountService, OperationsService, health and, if asked for, reflection.
+    """Serves AccountService, PlatformService, OperationsService, health and, if asked for, reflection.
 
     `ping` returns while the service is ready and raises otherwise. Raises MethodWithoutPolicy.
     """
@@ -68,14 +71,16 @@ class GrpcServer:
     def __init__(
         self,
         accounts: AccountService,
+        acting: PlatformService,
         operations: OperationsService,
         policy: Policy,
         *,
         ping: Callable[[], Awaitable[None]],
         reflection: bool,
     ) -> None:
-        self._health = Health(ping, [ACCOUNTS.full_name, OPERATIONS.full_name])
-        behaviours = {ACCOUNTS: accounts, OPERATIONS: operations, HEALTH: self._health}
+        behaviours = {ACCOUNTS: accounts, PLATFORMS: acting, OPERATIONS: operations}
+        self._health = Health(ping, [service.full_name for service in behaviours])
+        behaviours[HEALTH] = self._health
         self._handlers = [generic_handler(kind, behaviour, policy) for kind, behaviour in behaviours.items()]
         if reflection:
             names = (*(kind.full_name for kind in behaviours), REFLECTION.full_name)

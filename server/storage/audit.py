@@ -58,6 +58,8 @@ def conditions(which: EventFilter, after: str) -> Iterator[Any]:
         wanted = getattr(which, column)
         if wanted is not None:
             yield getattr(EventRow, column) == wanted
+    if which.kinds is not None:
+        yield EventRow.kind.in_(sorted(which.kinds))
     if which.start_time is not None:
         yield EventRow.time >= micros(which.start_time)
     if which.end_time is not None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from peewee import Database
 
 from server.accounts.audit import NOWHERE, ORIGIN, Origin
+from server.accounts.calls import Use, UseFailed
 from server.accounts.chain import ChainReport, Place
 from server.accounts.connect import EXCHANGE_LIMIT
 from server.accounts.errors import AccountNotFound, StoreUnavailable
@@ -50,6 +51,7 @@ from server.storage import (
     restored,
     revocations,
     unread,
+    uses,
 )
 from server.storage.engine import Engine
 from server.storage.gathered import Gathered
@@ -73,6 +75,7 @@ class Store:
         self._statements = Statements()
         self._takes_writes = True
         self._refreshes = Gathered(self._commit_refreshes)
+        self._uses = Gathered(self._record_uses)
 
     async def now(self) -> datetime:
         return self.clock()
@@ -299,6 +302,15 @@ class Store:
 
     async def record_refusals(self, refusals: Sequence[Refusal]) -> None:
         await self._write(lambda tx: operating.record_refusals(tx, refusals))
+
+    async def record_use(self, use: Use) -> None:
+        await self._uses.put(use)
+
+    async def record_use_failed(self, failed: UseFailed) -> None:
+        await self._uses.put(failed)
+
+    async def _record_uses(self, group: Sequence[Use | UseFailed]) -> Sequence[None]:
+        return await self._write(lambda tx: uses.record(tx, group))
 
     async def list_events(self, which: EventFilter, *, after: str, size: int) -> EventPage:
         return await self._read(lambda tx: audit.list_page(tx, which, after, size))

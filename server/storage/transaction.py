@@ -78,18 +78,19 @@ class Transaction:
         caller: str = "",
         result: str = DONE,
         origin: Origin | None = None,
+        event_id: str = "",
         **facts: Any,
     ) -> None:
         """Records a fact; it is written when the transaction ends, which commits only if it could be.
 
-        `origin` is that of the call under way, unless it is given.
+        `origin` is that of the call under way, unless it is given; the id a new one.
         """
         origin = origin or self._origin
         kept = {name: fact for name, fact in facts.items() if name in KEPT_FACTS}
         personal = {name: fact for name, fact in facts.items() if name not in KEPT_FACTS}
         self._events.append(
             {
-                "id": self.new_id(),
+                "id": event_id or self.new_id(),
                 "number": None,
                 "time": self.now_us,
                 "kind": kind,

@@ -139,3 +139,6 @@ class Watcher:
 
     def refused(self, method: str, reason: str) -> None:
         self.seen.append((method, reason))
+
+    def acted(self, platform: str, method: str, outcome: str, seconds: float) -> None:
+        self.seen.append(("acted", outcome))

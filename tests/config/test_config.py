@@ -382,8 +382,9 @@ def test_a_sandbox_is_reached_only_by_a_local_configuration(folder: Path) -> Non
     settings["server"]["public_url"] = "http://127.0.0.1:8080"
     with pytest.raises(config.ConfigError, match="needs all its endpoints here; missing: authorization_endpoint"):
         load(folder, settings)
-    for name in ("authorization_endpoint", "revocation_endpoint", "identity_endpoint", "api_base"):
+    for name in ("authorization_endpoint", "revocation_endpoint", "identity_endpoint"):
         settings["platforms"]["twitter"][name] = "http://127.0.0.1:8081/x"
+    settings["platforms"]["twitter"]["api_base"] = "http://127.0.0.1:8081"
     assert load(folder, settings).platforms["twitter"].sandboxed
 
 

@@ -79,7 +79,7 @@ def test_check_says_in_words_what_a_caller_may_do_and_see(local: Local) -> None:
     for sentence in (
         "web is let in.",
         "It proves itself with a certificate that names dns:web.test.",
-        "It may read: GetAccount, ListAccounts.",
+        "It may read: GetAccount, ListAccounts, ListUsage.",
         "It may not revoke: Revoke.",
         "It sees acme/… profiles, on twitter platforms.",
         "In each process it may make 20 calls a second, of 1,000 accounts a minute, and 1,000 revokes a minute.",

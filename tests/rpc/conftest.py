@@ -11,10 +11,11 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
-from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_pb2_grpc
+from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_pb2_grpc, platform_service_pb2_grpc
 
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Permission
+from server.accounts.calls import ApiAnswer, ApiCall
 from server.accounts.events import EventFilter, EventPage, Refusal
 from server.accounts.explain import Story
 from server.accounts.flow import Begun
@@ -26,6 +27,7 @@ from server.rpc.credentials import Credentials
 from server.rpc.guard import LINES, Line, Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
+from server.rpc.platform_service import PlatformService
 from server.rpc.server import GrpcServer
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -72,6 +74,8 @@ class UseCases:
             "refresh": (make_account(), True),
             "explain": Story(make_account(), None, (), "it is refreshed", MOMENT, ""),
             "page": EventPage((), more=False),
+            "call": ApiAnswer(200, (), b"{}"),
+            "usage": EventPage((), more=False),
             "delete_profile": Receipt(
                 ID, MOMENT, (ErasedAccount(ID, "twitter", PlatformRevocation.CONFIRMED, MOMENT, MOMENT),)
             ),
@@ -106,6 +110,12 @@ class UseCases:
 
     async def page(self, caller: Caller, which: EventFilter, **given: Any) -> Any:
         return await self._answer("page", caller, {"which": which, **given})
+
+    async def call(self, caller: Caller, call: ApiCall, left: float | None) -> Any:
+        return await self._answer("call", caller, {"call": call, "left": left})
+
+    async def usage(self, caller: Caller, which: EventFilter, **given: Any) -> Any:
+        return await self._answer("usage", caller, {"which": which, **given})
 
     async def revoke(self, caller: Caller, account_id: str) -> Any:
         return await self._answer("revoke", caller, {"account_id": account_id})
@@ -169,7 +179,8 @@ class Edge:
         self.refusals = Refusals(cases, cases, lambda: self.now)
         policy = Policy(Credentials(by_hash, by_san), self.blocks, self.refusals, lines, clock=lambda: self.now)
         operations = OperationsService(cases, cases, tokens)
-        self.server = GrpcServer(service, operations, policy, ping=self.ping, reflection=reflection)
+        acting = PlatformService(cases, cases, tokens)
+        self.server = GrpcServer(service, acting, operations, policy, ping=self.ping, reflection=reflection)
 
     async def start(
         self, certificates: Certificates | None = None, credentials: grpc.ChannelCredentials | None = None
@@ -181,6 +192,8 @@ class Edge:
             self.channel = grpc.aio.secure_channel(self.address, credentials)
         self.stub: Any = account_service_pb2_grpc.AccountServiceStub(self.channel)
         operations: Any = operations_service_pb2_grpc.OperationsServiceStub(self.channel)
+        acting: Any = platform_service_pb2_grpc.PlatformServiceStub(self.channel)
+        self.stub.Call, self.stub.ListUsage = acting.Call, acting.ListUsage
         self.stub.ExplainAccount, self.stub.ListAuditEvents = operations.ExplainAccount, operations.ListAuditEvents
 
     async def stop(self) -> None:

@@ -6,10 +6,11 @@ import grpc.aio
 import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, ListAuditEventsRequest
+from synposter.accounts.v1.platform_service_pb2 import CallRequest, ListUsageRequest
 
 from server.accounts.callers import Permission
 from server.rpc.guard import LINES, MethodWithoutPolicy
-from server.rpc.server import ACCOUNTS, HEALTH, OPERATIONS, REFLECTION
+from server.rpc.server import ACCOUNTS, HEALTH, OPERATIONS, PLATFORMS, REFLECTION
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 REQUESTS = {
@@ -20,6 +21,8 @@ REQUESTS = {
     "RefreshAccount": pb.RefreshAccountRequest(id=ID),
     "Revoke": pb.RevokeRequest(id=ID),
     "DeleteProfile": pb.DeleteProfileRequest(profile_id="acme:ada"),
+    "Call": CallRequest(account_id=ID, method="GET", path="/2/users/me"),
+    "ListUsage": ListUsageRequest(account_id=ID),
     "ExplainAccount": ExplainAccountRequest(id=ID),
     "ListAuditEvents": ListAuditEventsRequest(),
 }
@@ -31,6 +34,8 @@ PROMISED = {
     "RefreshAccount": Permission.REFRESH,
     "Revoke": Permission.REVOKE,
     "DeleteProfile": Permission.DELETE,
+    "Call": Permission.ACT,
+    "ListUsage": Permission.READ,
     "ExplainAccount": Permission.OPERATE,
     "ListAuditEvents": Permission.OPERATE,
 }
@@ -49,7 +54,9 @@ STRANGERS = {
 
 
 def test_the_requests_here_are_all_of_the_service() -> None:
-    assert set(REQUESTS) == set(PROMISED) == {*ACCOUNTS.methods_by_name, *OPERATIONS.methods_by_name}
+    assert set(REQUESTS) == set(PROMISED) == {
+        *ACCOUNTS.methods_by_name, *PLATFORMS.methods_by_name, *OPERATIONS.methods_by_name
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("method", REQUESTS)
@@ -100,5 +107,6 @@ def test_a_method_without_a_policy_line_stops_the_start(tools, method) -> None:
 
 
 def test_each_policy_line_is_of_a_method_that_is_served() -> None:
-    served = {method.full_name for service in (ACCOUNTS, OPERATIONS, HEALTH, REFLECTION) for method in service.methods}
+    services = (ACCOUNTS, PLATFORMS, OPERATIONS, HEALTH, REFLECTION)
+    served = {method.full_name for service in services for method in service.methods}
     assert set(LINES) == served

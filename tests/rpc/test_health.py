@@ -8,10 +8,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListRequest
 
 from server.rpc import health
-from server.rpc.server import ACCOUNTS, OPERATIONS
+from server.rpc.server import ACCOUNTS, OPERATIONS, PLATFORMS
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
-NAMES = ("", ACCOUNTS.full_name, OPERATIONS.full_name)
+NAMES = ("", ACCOUNTS.full_name, PLATFORMS.full_name, OPERATIONS.full_name)
 
 
 async def check(edge, service=""):

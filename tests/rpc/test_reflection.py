@@ -13,6 +13,7 @@ SERVICES = (
     "grpc.reflection.v1alpha.ServerReflection",
     "synposter.accounts.v1.AccountService",
     "synposter.accounts.v1.OperationsService",
+    "synposter.accounts.v1.PlatformService",
 )
 GRPCURL = Path(sys.executable).parent / "grpcurl"
 ASK = reflection_pb2.ServerReflectionRequest(list_services="")

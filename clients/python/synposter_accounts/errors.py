@@ -135,6 +135,12 @@ class OutcomeUnknown(AccountsError):
     reason = "OUTCOME_UNKNOWN"
 
 
+class ResponseWithheld(AccountsError):
+    """The platform answered a call, and the answer is not passed on; what was asked for may have been done."""
+
+    reason = "RESPONSE_WITHHELD"
+
+
 class InternalFault(AccountsError):
     """A fault of the service; `metadata["incident"]` is what its operators look for."""
 

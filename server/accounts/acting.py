@@ -1,0 +1,311 @@
+"""Acting: one request on an account's behalf, from what the caller may to what became of it.
+
+The order is check (nothing is sent), fresh token, record (durable), send once, tell. A request that changes something
+is sent again in one case alone: the platform refused its token with 401, so it was not carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from server.accounts.audit import ORIGIN
+from server.accounts.bulkhead import Bulkhead
+from server.accounts.callers import Caller, Permission
+from server.accounts.calls import AnswerWithheld, Api, ApiAnswer, ApiCall, PreparedCall, Use, UseFailed
+from server.accounts.errors import (
+    CallerNotPermitted,
+    CallOutcomeUnknown,
+    MissingScope,
+    NothingSent,
+    NotSent,
+    OutcomeUnknown,
+    PlatformPaused,
+    RateLimited,
+    ResponseWithheld,
+    StoreUnavailable,
+    TimeOver,
+)
+from server.accounts.fresh import FreshTokens, check_usable, reconnect
+from server.accounts.gate import Gate
+from server.accounts.grants import TokenSet
+from server.accounts.model import Account
+from server.accounts.ports import NewId, Observer, Store
+from server.accounts.rate_limits import RateLimits
+from server.accounts.read import Reader
+from server.accounts.routes import SAFE, Route
+
+log = logging.getLogger(__name__)
+
+MARGIN_SECONDS: Final = 0.1
+"""A call ends so long before its caller's deadline: after that nobody is left to tell the outcome."""
+IN_VAIN_SECONDS: Final = 900.0
+"""How long 401 is taken at its word after a refresh did not help: each refresh is a risk to the grant."""
+MOST_IN_VAIN: Final = 10_000
+UNAUTHORIZED, TOO_MANY, FAILED = 401, 429, 400
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One platform: what may be sent to it, how many at once, and the gate that operators close."""
+
+    api: Api
+    bulkhead: Bulkhead
+    gate: Gate
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """A call that has been let through, and how far it has come."""
+
+    caller: Caller
+    call: ApiCall
+    account: Account
+    lane: Lane
+    route: Route
+    prepared: PreparedCall
+    until: float
+    """When its time is over, on the monotonic clock of asyncio."""
+    use: Use | None = None
+    """What is recorded of it, from the moment on that it is."""
+    at_platform: bool = False
+    """Whether it may be carried out right now."""
+
+    @property
+    def use_id(self) -> str:
+        return "" if self.use is None else self.use.id
+
+    @property
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+
+class Actor:
+    """Sends requests on accounts' behalf. `now` is a monotonic clock in seconds; `lanes` are the platforms."""
+
+    def __init__(
+        self,
+        store: Store,
+        reader: Reader,
+        fresh: FreshTokens,
+        lanes: Mapping[str, Lane],
+        observer: Observer,
+        new_id: NewId,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._fresh = fresh
+        self._lanes = lanes
+        self._observer = observer
+        self._new_id = new_id
+        self._now = now
+        self._limits = RateLimits()
+        self._in_vain: OrderedDict[str, float] = OrderedDict()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def call(self, caller: Caller, call: ApiCall, left: float | None) -> ApiAnswer:
+        """The platform's answer, whatever its status. `left` is what the caller's deadline leaves, in seconds.
+
+        Before anything is sent it raises AccountNotFound, CallerNotPermitted, InvalidField, AccountExpired,
+        AccountRevoked, MissingScope, PlatformPaused, PlatformUnavailable, RateLimited, StoreUnavailable, TimeOver.
+        After that NothingSent, CallOutcomeUnknown, ResponseWithheld; TimeOver where it may simply be repeated.
+        """
+        seconds = call.timeout.total_seconds()
+        until = time.monotonic() + (seconds if left is None else min(seconds, left - MARGIN_SECONDS))
+        account = await self._reader.get(caller, call.account_id)
+        one = self._let_through(caller, call, account, until)
+        if call.refuse_if_limited:
+            await self._refuse_if_limited(one)
+        task = self._spawn(self._run(one))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # What may be changing something goes on: cut off, nobody would know what became of it.
+            if call.method in SAFE or not one.at_platform:
+                task.cancel()
+            raise
+
+    async def drain(self) -> None:
+        """Waits for what goes on though its caller is gone."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    # --- before anything is sent
+
+    def _let_through(self, caller: Caller, call: ApiCall, account: Account, until: float) -> UnderWay:
+        platform = account.platform
+        route = caller.route(platform, call.method, call.segments)
+        if route is None:
+            text = f"no route of this caller lets it send this {call.method} to {platform}"
+            raise CallerNotPermitted(text, permission=Permission.ACT, field="path")
+        lane = self._lanes.get(platform)
+        if lane is None:
+            raise PlatformPaused(platform, "it is not registered here any more")
+        prepared = lane.api.prepare(call)
+        check_usable(account)
+        missing = [scope for scope in prepared.scopes if scope not in account.scopes]
+        if missing:
+            raise MissingScope(missing, reconnect(account, *missing))
+        if lane.gate.paused:
+            raise PlatformPaused(platform, lane.gate.paused)
+        return UnderWay(caller, call, account, lane, route, prepared, until)
+
+    async def _refuse_if_limited(self, one: UnderWay) -> None:
+        account = one.account
+        wait = self._limits.wait(account.platform, account.id, key(one), await self._store.now())
+        if wait > timedelta():
+            raise RateLimited(f"{account.platform} would refuse it: its limit is used up", wait, limit="platform")
+
+    # --- from the token to the answer
+
+    async def _run(self, one: UnderWay) -> ApiAnswer:
+        began = time.monotonic()
+        outcome = "refused"
+        try:
+            with one.lane.bulkhead.place():
+                answer = await self._sent(one)
+            outcome = f"{answer.status // 100}xx"
+            return answer
+        except (NothingSent, TimeOver):
+            outcome = "not_sent" if not one.at_platform else "unknown"
+            raise
+        except CallOutcomeUnknown:
+            outcome = "unknown"
+            raise
+        except ResponseWithheld:
+            outcome = "withheld"
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            self._ended(one, "cancelled" if one.at_platform else "not_sent")
+            raise
+        finally:
+            self._observer.acted(one.account.platform, one.call.method, outcome, time.monotonic() - began)
+
+    async def _sent(self, one: UnderWay) -> ApiAnswer:
+        token_set = await self._token_set(one)
+        one.use = self._use(one)
+        await self._store.record_use(one.use)
+        answer = await self._send(one, token_set)
+        if answer.status == UNAUTHORIZED:
+            another = await self._another_token_set(one, token_set)
+            if another is not None:
+                answer = await self._send(one, another)
+                if answer.status == UNAUTHORIZED:
+                    self._remember_in_vain(one)
+        if answer.status >= FAILED:
+            self._ended(one, "answered", answer.status)
+        return answer
+
+    async def _token_set(self, one: UnderWay) -> TokenSet:
+        try:
+            async with asyncio.timeout(one.left) as limit:
+                return await self._fresh.token_set(one.account, one.call.min_remaining_lifetime, one.caller.name)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimeOver("no fresh token came in time; nothing was sent") from None
+
+    async def _send(self, one: UnderWay, token_set: TokenSet) -> ApiAnswer:
+        platform = one.account.platform
+        if one.left <= 0:
+            self._ended(one, "not_sent")
+            raise TimeOver("no time was left to send it")
+        one.at_platform = True
+        try:
+            answer = await one.prepared.send(token_set, timedelta(seconds=one.left))
+        except NotSent as error:
+            one.at_platform = False
+            self._ended(one, "not_sent")
+            raise NothingSent(platform, f"{error.text}; nothing was sent") from None
+        except AnswerWithheld as error:
+            self._ended(one, "withheld", error.http_status)
+            raise ResponseWithheld(platform, one.use_id, error.http_status, error.why) from None
+        except OutcomeUnknown as error:
+            self._ended(one, "unknown")
+            raise unknown(one, error) from None
+        one.at_platform = False
+        await self._note_limits(one, answer)
+        return answer
+
+    async def _another_token_set(self, one: UnderWay, refused: TokenSet) -> TokenSet | None:
+        """What to send it once more with; None if the platform's 401 is the answer."""
+        vain_until = self._in_vain.get(one.account.id)
+        if vain_until is not None and self._now() < vain_until:
+            return None
+        try:
+            async with asyncio.timeout(one.left) as limit:
+                return await self._fresh.another(one.account, refused, one.caller.name)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return None
+        except Exception:
+            self._ended(one, "answered", UNAUTHORIZED)
+            raise
+
+    def _remember_in_vain(self, one: UnderWay) -> None:
+        self._in_vain[one.account.id] = self._now() + IN_VAIN_SECONDS
+        self._in_vain.move_to_end(one.account.id)
+        if len(self._in_vain) > MOST_IN_VAIN:
+            self._in_vain.popitem(last=False)
+
+    # --- what is told afterwards
+
+    async def _note_limits(self, one: UnderWay, answer: ApiAnswer) -> None:
+        refused_for = answer.retry_after if answer.status == TOO_MANY else None
+        if answer.rate_limits or refused_for is not None:
+            account = one.account
+            self._limits.told(
+                account.platform, account.id, key(one), answer.rate_limits, refused_for, await self._store.now()
+            )
+
+    def _ended(self, one: UnderWay, result: str, status: int = 0) -> None:
+        """Records it beside the call, which does not wait for that."""
+        if one.use is not None:
+            self._spawn(self._record_end(UseFailed(one.use, result, status)))
+
+    def _use(self, one: UnderWay) -> Use:
+        origin = ORIGIN.get()()
+        return Use(
+            id=self._new_id(),
+            account=one.account,
+            caller=one.caller.name,
+            method=one.call.method,
+            route=one.route.template,
+            peer=origin.peer,
+            request_id=origin.request_id,
+        )
+
+    async def _record_end(self, failed: UseFailed) -> None:
+        try:
+            await self._store.record_use_failed(failed)
+        except StoreUnavailable as error:
+            log.error("how a use ended is not recorded", extra={"use_id": failed.use.id, "why": error.text})
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def key(one: UnderWay) -> str:
+    """What the platform counts a call under, as far as we can tell."""
+    return f"{one.call.method} {one.route.template}"
+
+
+def unknown(one: UnderWay, error: OutcomeUnknown) -> Exception:
+    """What the caller is told of a request that was sent, and that no readable answer came to."""
+    if one.call.method not in SAFE:
+        return CallOutcomeUnknown(one.account.platform, one.use_id, error.text)
+    if one.left <= MARGIN_SECONDS:
+        return TimeOver("the platform did not answer in time; the request changes nothing, so it may be repeated")
+    return NothingSent(one.account.platform, f"{error.text}; the request changes nothing, so it may be repeated")

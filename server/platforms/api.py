@@ -1,0 +1,196 @@
+"""The platform's API without I/O: what may be sent to it on an account's behalf, and what of an answer is passed on.
+
+Scheme, host and port come from the definition (or the registration) alone. URLs are built from parts, never joined.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from yarl import URL
+
+from server.accounts.calls import AnswerWithheld, ApiAnswer, ApiCall
+from server.accounts.errors import InvalidField
+from server.accounts.flow import Endpoints
+from server.accounts.grants import TokenSet
+from server.accounts.rate_limits import RateLimit
+from server.platforms import fields
+from server.platforms.definition import ApiRules, RateLimitHeaders
+from server.platforms.messages import HttpReply
+
+REQUEST_HEADERS: Final = frozenset(
+    {"accept", "accept-language", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
+)
+RESPONSE_HEADERS: Final = frozenset(
+    {"content-type", "content-language", "etag", "last-modified", "retry-after", "cache-control", "date", "location"}
+)
+# RFC 6750 section 2.3 and its relatives: a token in the query would be taken in place of ours.
+TOKEN_PARAMETERS: Final = frozenset({"access_token", "oauth2_access_token", "oauth_token", "bearer_token"})
+PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
+URL_SAFE: Final = str.maketrans("+/", "-_")
+SHORTEST_NEEDLE: Final = 8
+"""A part of a token that is shorter than that says nothing."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ApiRequest:
+    """What goes out, but for the token; its repr is left out."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an API lives."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """Raises ValueError for what is no absolute URL."""
+        parts = urlsplit(url)
+        if not parts.scheme or not parts.hostname:
+            raise ValueError(f"{url!r} is no absolute URL")
+        return cls(parts.scheme, parts.hostname, parts.port)
+
+
+def closed_paths(endpoints: Endpoints) -> frozenset[str]:
+    """How paths of OAuth endpoints begin, whatever they are called: a sandbox has them on one host with the API."""
+    urls = (endpoints.authorization, endpoints.token, endpoints.revocation)
+    return frozenset(urlsplit(url).path.casefold().rstrip("/") + "/" for url in urls if url)
+
+
+def build(rules: ApiRules, base: Origin, closed: frozenset[str], call: ApiCall) -> ApiRequest:
+    """The request that a call asks for. Raises InvalidField for what this platform does not let callers send."""
+    path = "/" + "/".join(call.segments)
+    if f"{path.casefold()}/".startswith(tuple(closed)):
+        raise InvalidField("path", "is an OAuth endpoint of the platform, which nobody may call")
+    for character in sorted(set(path) & {":"} - set(rules.path_characters)):
+        raise InvalidField("path", f"must not contain {character!r} at this platform")
+    for name, _ in call.query:
+        if name.lower() in TOKEN_PARAMETERS:
+            raise InvalidField("query", f"{name} is not for callers: the service sends the token")
+    allowed = REQUEST_HEADERS | rules.request_headers
+    for name, _ in call.headers:
+        if name not in allowed:
+            raise InvalidField("headers", f"{name} is not for callers; they may set {', '.join(sorted(allowed))}")
+    headers = {"accept": "application/json", **dict(call.headers), "accept-encoding": "gzip"}
+    if call.content_type:
+        headers["content-type"] = call.content_type
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in call.query)
+    url = URL.build(
+        scheme=base.scheme,
+        host=base.host,
+        port=base.port,
+        path=quote(path, safe="/~"),
+        query_string=query,
+        encoded=True,
+    )
+    return ApiRequest(call.method, url, headers, call.body)
+
+
+def scopes_of(rules: ApiRules, call: ApiCall) -> tuple[str, ...]:
+    """The scopes that the first matching route of the definition needs."""
+    return next((scopes for route, scopes in rules.scopes if route.matches(call.method, call.segments)), ())
+
+
+def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: datetime) -> ApiAnswer:
+    """What of an answer is passed on. Raises AnswerWithheld for one that holds a token."""
+    headers = tuple(passed_on(rules, base, reply.headers))
+    told = [reply.body, *(value.encode() for _, value in headers)]
+    for needle in needles(token_set):
+        if any(needle in text for text in told):
+            raise AnswerWithheld(reply.status, "token")
+    return ApiAnswer(
+        status=reply.status,
+        headers=headers,
+        body=reply.body,
+        rate_limits=tuple(rate_limits(rules, reply.headers)),
+        retry_after=fields.retry_after(reply.headers.get("retry-after", ""), now),
+    )
+
+
+def passed_on(rules: ApiRules, base: Origin, headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    told = RESPONSE_HEADERS | rules.response_headers | {name for each in rules.rate_limits for name in names_of(each)}
+    for name, value in headers.items():
+        if name not in told or not (value.isascii() and value.isprintable()):
+            continue
+        if name == "location" and not stays(base, value):
+            continue
+        yield name, value
+
+
+def stays(base: Origin, location: str) -> bool:
+    """Whether a Location leads to the API itself, by whichever reader."""
+    if location.startswith("/"):
+        return not location.startswith(("//", "/\\"))
+    try:
+        return "\\" not in location and "@" not in location and Origin.of(location) == base
+    except ValueError:
+        return False
+
+
+# --- rate limits
+
+
+def names_of(headers: RateLimitHeaders) -> tuple[str, str, str]:
+    return headers.limit, headers.remaining, headers.reset
+
+
+def rate_limits(rules: ApiRules, headers: Mapping[str, str]) -> Iterator[RateLimit]:
+    """The limits that an answer tells of, each with what is left; what cannot be read is as if it were missing."""
+    for each in rules.rate_limits:
+        limit, remaining, reset = (whole_number(headers.get(name, "")) for name in names_of(each))
+        if limit is not None and remaining is not None:
+            yield RateLimit(limit, remaining, moment(reset), each.of_app)
+
+
+def whole_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
+
+
+def moment(seconds: int | None) -> datetime | None:
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+# --- tokens in answers
+
+
+def needles(token_set: TokenSet) -> Iterator[bytes]:
+    """What a token looks like in an answer that repeats it: as it is, percent-encoded, escaped in JSON, in base64."""
+    for token in (token_set.access_token, token_set.refresh_token):
+        if token is None:
+            continue
+        text = token.reveal()
+        encoded = quote(text, safe="")
+        found = {text, encoded, lower_percent(encoded), text.replace("/", "\\/"), *in_base64(text.encode())}
+        yield from (each.encode() for each in found if len(each) >= SHORTEST_NEEDLE)
+
+
+def lower_percent(encoded: str) -> str:
+    """The same percent-encoding with small hexadecimal digits."""
+    return PERCENT.sub(lambda found: found[0].lower(), encoded)
+
+
+def in_base64(secret: bytes) -> Iterator[str]:
+    """What of base64 of any text with the secret in it depends on the secret alone, in both alphabets."""
+    for before, begins in enumerate((0, 2, 3)):
+        encoded = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
+        whole = (before + len(secret)) % 3 == 0
+        part = encoded[begins:] if whole else encoded[begins:-1]
+        yield part
+        yield part.translate(URL_SAFE)
