@@ -184,7 +184,7 @@ class Actor:
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
-            self._ended(one, "cancelled" if one.at_platform else "not_sent")
+            self._note_end(one, "cancelled" if one.at_platform else "not_sent")
             raise
         finally:
             self._observer.acted(one.account.platform, one.call.method, outcome, time.monotonic() - began)
@@ -201,7 +201,7 @@ class Actor:
                 if answer.status == UNAUTHORIZED:
                     self._remember_in_vain(one)
         if answer.status >= FAILED:
-            self._ended(one, "answered", answer.status)
+            await self._ended(one, "answered", answer.status)
         return answer
 
     async def _token_set(self, one: UnderWay) -> TokenSet:
@@ -216,20 +216,20 @@ class Actor:
     async def _send(self, one: UnderWay, token_set: TokenSet) -> ApiAnswer:
         platform = one.account.platform
         if one.left <= 0:
-            self._ended(one, "not_sent")
+            await self._ended(one, "not_sent")
             raise TimeOver("no time was left to send it")
         one.at_platform = True
         try:
             answer = await one.prepared.send(token_set, timedelta(seconds=one.left))
         except NotSent as error:
             one.at_platform = False
-            self._ended(one, "not_sent")
+            await self._ended(one, "not_sent")
             raise NothingSent(platform, f"{error.text}; nothing was sent") from None
         except AnswerWithheld as error:
-            self._ended(one, "withheld", error.http_status)
+            await self._ended(one, "withheld", error.http_status)
             raise ResponseWithheld(platform, one.use_id, error.http_status, error.why) from None
         except OutcomeUnknown as error:
-            self._ended(one, "unknown")
+            await self._ended(one, "unknown")
             raise unknown(one, error) from None
         one.at_platform = False
         await self._note_limits(one, answer)
@@ -248,7 +248,7 @@ class Actor:
                 raise
             return None
         except Exception:
-            self._ended(one, "answered", UNAUTHORIZED)
+            await self._ended(one, "answered", UNAUTHORIZED)
             raise
 
     def _remember_in_vain(self, one: UnderWay) -> None:
@@ -267,10 +267,14 @@ class Actor:
                 account.platform, account.id, key(one), answer.rate_limits, refused_for, await self._store.now()
             )
 
-    def _ended(self, one: UnderWay, result: str, status: int = 0) -> None:
-        """Records it beside the call, which does not wait for that."""
-        if one.use is not None:
-            self._spawn(self._record_end(UseFailed(one.use, result, status)))
+    async def _ended(self, one: UnderWay, result: str, status: int = 0) -> None:
+        """Records how it ended, for which the caller waits a moment; longer would cost it the outcome itself."""
+        recording = self._note_end(one, result, status)
+        if recording is not None:
+            await asyncio.wait({recording}, timeout=MARGIN_SECONDS / 2)
+
+    def _note_end(self, one: UnderWay, result: str, status: int = 0) -> asyncio.Task[Any] | None:
+        return None if one.use is None else self._spawn(self._record_end(UseFailed(one.use, result, status)))
 
     def _use(self, one: UnderWay) -> Use:
         origin = ORIGIN.get()()

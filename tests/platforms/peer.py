@@ -25,8 +25,9 @@ REDIRECT_URI = "https://accounts.test/oauth/callback/twitter"
 class Peer:
     """`received` holds each request whole; `connections` counts also those on which none came."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Answer) -> None:
         self.url = ""
+        self.answer = answer
         self.received: list[bytes] = []
         self.connections = 0
 
@@ -38,14 +39,14 @@ class Peer:
 
 @asynccontextmanager
 async def peer(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    found = Peer()
+    found = Peer(answer)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         found.connections += 1
         try:
             while True:
                 await found.read_request(reader)
-                await answer(writer)
+                await found.answer(writer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass

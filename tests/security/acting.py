@@ -1,0 +1,84 @@
+"""A real service whose platform's API is a raw peer: tests see each byte that is sent on an account's behalf."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc.aio
+import pytest
+from prometheus_client import generate_latest
+from synposter.accounts.v1 import platform_service_pb2 as pb
+from synposter.accounts.v1 import platform_service_pb2_grpc
+from synposter_accounts import Account
+
+from tests.e2e.conftest import Whole, whole_service
+from tests.platforms.peer import Answer, Peer, http, peer, says
+from tests.rpc.conftest import bearer, refusal_of
+
+OK = says(http(b'{"data":{}}'))
+ROUTES = [
+    "twitter POST /2/tweets",
+    "twitter GET /2/users/{id}",
+    *(f"twitter {method} /2/tweets/{{id}}" for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE")),
+]
+BIG = [("grpc.max_receive_message_length", 9 * 1024 * 1024), ("grpc.max_send_message_length", 9 * 1024 * 1024)]
+
+
+@dataclass
+class Acting:
+    """The service, an account of it, and the peer that plays its platform's API."""
+
+    whole: Whole
+    peer: Peer
+    account: Account
+    stub: Any
+
+    async def call(self, *, timeout: float = 20.0, **request: Any) -> pb.CallResponse:  # noqa: ASYNC109
+        """A GET of /2/users/me, but for what is given."""
+        wanted = {"account_id": self.account.id, "method": "GET", "path": "/2/users/me", **request}
+        key = bearer(self.whole.local.api_key)
+        response: pb.CallResponse = await self.stub.Call(pb.CallRequest(**wanted), metadata=key, timeout=timeout)
+        return response
+
+    async def post(self, text: bytes = b'{"text":"hello"}', **request: Any) -> pb.CallResponse:
+        wanted = {"method": "POST", "path": "/2/tweets", "content_type": "application/json", "body": text, **request}
+        return await self.call(**wanted)
+
+    async def refusal(self, **request: Any) -> SimpleNamespace:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(**request)
+        return refusal_of(caught.value)
+
+    async def usage(self, **request: Any) -> list[pb.Usage]:
+        wanted = pb.ListUsageRequest(**(request or {"account_id": self.account.id}))
+        response = await self.stub.ListUsage(wanted, metadata=bearer(self.whole.local.api_key))
+        return list(response.usages)
+
+    def metrics(self) -> str:
+        return generate_latest(self.whole.app.metrics.registry).decode()
+
+    async def token(self) -> str:
+        """The access token that the service holds now."""
+        account = await self.whole.app.store.account(self.account.id)
+        assert account is not None
+        token_set = await self.whole.app.store.token_set(account.grant_id)
+        assert token_set is not None
+        return token_set.access_token.reveal()
+
+
+@asynccontextmanager
+async def acting(folder: Path, answer: Answer = OK, database_url: str | None = None) -> AsyncIterator[Acting]:
+    async with peer(answer) as found:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("ACCOUNTS_PLATFORMS__TWITTER__API_BASE", found.url)
+            environment.setenv("ACCOUNTS_CALLERS__LOCAL__ROUTES", json.dumps(ROUTES))
+            async with (
+                whole_service(folder / "deployment", database_url) as whole,
+                grpc.aio.insecure_channel(whole.local.target, options=BIG) as channel,
+            ):
+                stub = platform_service_pb2_grpc.PlatformServiceStub(channel)  # type: ignore[no-untyped-call]
+                yield Acting(whole, found, await whole.connect(), stub)

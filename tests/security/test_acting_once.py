@@ -1,0 +1,224 @@
+"""What changes something is sent once; where its outcome is not known, the caller and the record say so (row F8)."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from server.accounts.errors import StoreUnavailable
+from tests.platforms.peer import Answer, http, resets, says
+from tests.security.acting import OK, Acting, acting
+
+UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
+CARRIED_OUT = 'accounts_calls_total{method="POST",outcome="2xx",platform="twitter"} 1.0'
+REFUSED = http(b"{}", "401 Unauthorized")
+
+
+class Script:
+    """One answer after the other; the last one again and again."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+
+    async def __call__(self, writer: asyncio.StreamWriter) -> None:
+        await (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])(writer)
+
+
+def request(method: str) -> dict[str, Any]:
+    path = "/2/tweets" if method == "POST" else "/2/tweets/1"
+    body = {} if method in ("GET", "HEAD", "DELETE") else {"body": b"{}", "content_type": "application/json"}
+    return {"method": method, "path": path, **body}
+
+
+async def cut_off(writer: asyncio.StreamWriter) -> None:
+    """The request was carried out, and its answer breaks off."""
+    writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{")
+    await writer.drain()
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
+@pytest.mark.parametrize("ending", [resets, cut_off], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("method", UNSAFE)
+async def test_a_change_whose_answer_is_lost_is_made_once_and_its_outcome_said_to_be_unknown(
+    tmp_path: Path, method: str, ending: Answer, kept: bool
+) -> None:
+    async with acting(tmp_path, Script(OK, ending) if kept else Script(ending)) as service:
+        if kept:
+            await service.call()
+        refusal = await service.refusal(**request(method))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "OUTCOME_UNKNOWN")
+        assert [each.split()[0].decode() for each in service.peer.received] == (["GET"] if kept else []) + [method]
+        assert service.peer.connections == 1, "the kept one was used"
+        ended, sent = (await service.usage())[:2]
+        assert (ended.result, sent.result) == ("unknown", "sent")
+        assert ended.use_id == sent.use_id == refusal.facts["use_id"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_read_whose_answer_is_lost_is_not_repeated_by_itself_and_may_be_by_the_caller(
+    tmp_path: Path, method: str
+) -> None:
+    async with acting(tmp_path, Script(OK, resets)) as service:
+        await service.call()
+        refusal = await service.refusal(**request(method))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "PLATFORM_UNAVAILABLE")
+        assert len(service.peer.received) == 2
+
+
+async def test_what_could_not_be_sent_is_said_not_to_have_been(tmp_path: Path) -> None:
+    async with acting(tmp_path) as service:
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            base = service.whole.app.apis["twitter"].base
+            service.whole.app.apis["twitter"].base = type(base)(base.scheme, base.host, nobody.getsockname()[1])
+            refusal = await service.refusal(**request("POST"))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "PLATFORM_UNAVAILABLE")
+        assert "nothing was sent" in refusal.text
+        assert service.peer.received == []
+        assert [each.result for each in await service.usage()] == ["not_sent", "sent"]
+
+
+async def test_401_leads_to_one_refresh_and_one_more_try_with_the_same_body(tmp_path: Path) -> None:
+    async with acting(tmp_path, Script(says(REFUSED), OK)) as service:
+        service.whole.clock.offset += timedelta(minutes=2)  # past min_interval
+        before = await service.token()
+        answer = await service.post()
+        assert answer.status_code == 200
+        first, second = service.peer.received
+        assert before.encode() in first
+        assert (await service.token()).encode() in second
+        assert first.replace(before.encode(), (await service.token()).encode()) == second
+        [grant] = await service.whole.sandbox.ledger()
+        assert grant["refreshes"] == 1
+        assert [each.result for each in await service.usage()] == ["sent"]
+
+
+async def test_a_second_401_is_the_answer_and_costs_no_further_refresh_for_a_while(tmp_path: Path) -> None:
+    async with acting(tmp_path, says(REFUSED)) as service:
+        for sent in (2, 3, 4):
+            service.whole.clock.offset += timedelta(minutes=2)
+            assert (await service.post()).status_code == 401
+            assert len(service.peer.received) == sent
+        [grant] = await service.whole.sandbox.ledger()
+        assert grant["refreshes"] == 1
+        service.whole.clock.offset += timedelta(minutes=16)
+        await service.post()
+        assert len(service.peer.received) == 6
+
+
+async def test_401_of_many_at_once_costs_one_refresh(tmp_path: Path) -> None:
+    async with acting(tmp_path) as service:
+        service.whole.clock.offset += timedelta(minutes=2)
+        old = (await service.token()).encode()
+
+        async def answer(writer: asyncio.StreamWriter) -> None:
+            writer.write(REFUSED if old in service.peer.received[-1] else http())
+
+        service.peer.answer = answer
+        answers = await asyncio.gather(*(service.post() for _ in range(20)))
+        assert {each.status_code for each in answers} == {200}
+        [grant] = await service.whole.sandbox.ledger()
+        assert grant["refreshes"] == 1
+
+
+async def test_401_of_a_grant_that_is_dead_says_that_the_user_has_to_act(tmp_path: Path) -> None:
+    async with acting(tmp_path, says(REFUSED)) as service:
+        service.whole.clock.offset += timedelta(minutes=2)
+        await service.whole.sandbox.revoke_user("ada")
+        refusal = await service.refusal(**request("POST"))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ACCOUNT_EXPIRED")
+        assert len(service.peer.received) == 1
+
+
+async def test_what_cannot_be_recorded_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with acting(tmp_path) as service:
+
+        async def full(_work: Any) -> Any:
+            raise StoreUnavailable("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(service.whole.app.engine, "write", full)
+            refusal = await service.refusal(**request("POST"))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+        assert service.peer.connections == 0
+
+
+@pytest.fixture
+async def waiting(tmp_path: Path) -> AsyncIterator[tuple[Acting, asyncio.Event]]:
+    """A platform that answers when the test says so."""
+    go_on = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(http(b"{}", "201 Created"))
+
+    async with acting(tmp_path, answer) as service:
+        yield service, go_on
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def cancelled(call: Awaitable[Any], when: Callable[[], bool]) -> None:
+    task = asyncio.ensure_future(call)
+    await until(when)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_change_whose_caller_is_gone_goes_on_and_the_record_tells_how_it_ended(
+    waiting: tuple[Acting, asyncio.Event],
+) -> None:
+    service, go_on = waiting
+    await cancelled(service.post(), lambda: bool(service.peer.received))
+    go_on.set()
+    await service.whole.app.actor.drain()
+    assert [each.result for each in await service.usage()] == ["sent"], "it was carried out"
+    assert CARRIED_OUT in service.metrics()
+
+
+async def test_a_read_whose_caller_is_gone_is_cut_off_and_the_record_says_so(
+    waiting: tuple[Acting, asyncio.Event],
+) -> None:
+    service, _ = waiting
+    await cancelled(service.call(), lambda: bool(service.peer.received))
+    await until(lambda: 'accounts_calls_in_flight{platform="twitter"} 0.0' in service.metrics())
+    await service.whole.app.actor.drain()
+    assert [each.result for each in await service.usage()] == ["cancelled", "sent"]
+
+
+async def test_a_change_whose_caller_is_gone_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
+    async with acting(tmp_path) as service:
+        service.whole.clock.offset += timedelta(hours=3)
+        await service.whole.sandbox.fault("token", "hold_before", times=-1)
+        task = asyncio.ensure_future(service.post())
+        await service.whole.sandbox.until_held()
+        task.cancel()
+        await service.whole.sandbox.clear_faults()
+        await service.whole.app.refresher.settled()
+        await service.whole.app.actor.drain()
+        assert service.peer.connections == 0
+        assert await service.usage() == []
+
+
+async def test_a_stop_waits_for_a_change_whose_caller_is_gone(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(http(b"{}", "201 Created"))
+
+    async with acting(tmp_path, answer) as service:
+        await cancelled(service.post(), lambda: bool(service.peer.received))
+        asyncio.get_running_loop().call_later(0.5, go_on.set)
+    assert CARRIED_OUT in service.metrics()
