@@ -54,7 +54,7 @@ OPTIONS: Final = (
     ("grpc.max_connection_idle_ms", 5 * 60_000),
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     # More than all that wait for platforms, so that they never keep a read on their connection waiting.
-    ("grpc.max_concurrent_streams", 4_000),
+    ("grpc.max_concurrent_streams", 2_000),
 )
 
 

@@ -23,6 +23,7 @@ OK = says(http(b'{"data":{}}'))
 ROUTES = [
     "twitter POST /2/tweets",
     "twitter GET /2/users/{id}",
+    "linkedin GET /v2/userinfo",
     *(f"twitter {method} /2/tweets/{{id}}" for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE")),
 ]
 BIG = [("grpc.max_receive_message_length", 9 * 1024 * 1024), ("grpc.max_send_message_length", 9 * 1024 * 1024)]

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1.platform_service_pb2 import CallRequest, ListUsageRequest
 
+from server.accounts.calls import LARGEST_BODY
 from tests.rpc.conftest import ID, Edge, bearer
 
 GET = pb.GetAccountRequest(id=ID)
@@ -34,3 +36,17 @@ async def test_a_request_of_257_kib_is_refused_and_one_of_a_little_less_is_read(
             await edge.call("GetAccount", pb.GetAccountRequest(id="1" * 1024 * kilobytes))
         assert caught.value.code() is code
     assert edge.use_cases.calls == []
+
+
+async def test_the_body_of_a_call_may_have_8_mib_and_no_other_request_may(edge: Edge) -> None:
+    call = CallRequest(account_id=ID, method="POST", path="/2/tweets", content_type="a/b", body=b"x" * LARGEST_BODY)
+    await edge.call("Call", call)
+    for method, request in (
+        ("Call", CallRequest(account_id=ID, body=b"x" * (LARGEST_BODY + 256 * 1024))),
+        ("ListUsage", ListUsageRequest(account_id="1" * 1024 * 300)),
+        ("BeginConnect", pb.BeginConnectRequest(profile_id="1" * 1024 * 1024)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await edge.call(method, request)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, method
+    assert len(edge.use_cases.calls) == 1
