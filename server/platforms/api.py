@@ -108,10 +108,9 @@ def scopes_of(rules: ApiRules, call: ApiCall) -> tuple[str, ...]:
 def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: datetime) -> ApiAnswer:
     """What of an answer is passed on. Raises AnswerWithheld for one that holds a token."""
     headers = tuple(passed_on(rules, base, reply.headers))
-    told = [reply.body, *(value.encode() for _, value in headers)]
-    for needle in needles(token_set):
-        if any(needle in text for text in told):
-            raise AnswerWithheld(reply.status, "token")
+    told = "\n".join(value for _, value in headers).encode()
+    if any(needle in reply.body or needle in told for needle in needles(token_set)):
+        raise AnswerWithheld(reply.status, "token")
     return ApiAnswer(
         status=reply.status,
         headers=headers,

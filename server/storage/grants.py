@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from server.accounts.events import EventKind
 from server.accounts.grants import (
@@ -23,12 +23,24 @@ from server.accounts.grants import (
 from server.accounts.model import StatusReason
 from server.storage import accounts, revocations, unread
 from server.storage.schema import GrantRow
+from server.storage.statement import slot
 from server.storage.swap import swap
 from server.storage.token_sets import grant_context, open_grant, pack, unpack
 from server.storage.transaction import Transaction, instant, micros, optional_instant, optional_micros
 from server.storage.vault import SealBroken
 
 log = logging.getLogger(__name__)
+
+
+class Newest(NamedTuple):
+    """What has to be read of a grant to open its token set."""
+
+    id: str
+    profile_id: str
+    platform: str
+    generation: int
+    state: str
+    token_set: bytes
 
 
 def add(tx: Transaction, account_id: str, profile_id: str, platform: str, grant: NewGrant) -> None:
@@ -79,9 +91,14 @@ def record(tx: Transaction, grant_id: str) -> GrantRecord | None:
 
 
 def newest(tx: Transaction, grant_id: str) -> TokenSet | None:
-    """Raises SealBroken."""
-    row = GrantRow.select().where(GrantRow.id == grant_id).first(tx.database)
+    """Raises SealBroken. It is read for each call on an account's behalf."""
+    found = tx.run("newest", select_newest, grant_id=grant_id).fetchone()
+    row = None if found is None else Newest(*found)
     return None if row is None or row.state in (GrantState.REVOKING, GrantState.DEAD) else open_grant(tx, row)
+
+
+def select_newest() -> Any:
+    return GrantRow.select(*(getattr(GrantRow, name) for name in Newest._fields)).where(GrantRow.id == slot("grant_id"))
 
 
 # --- refreshing

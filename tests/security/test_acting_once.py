@@ -112,6 +112,32 @@ async def test_a_second_401_is_the_answer_and_costs_no_further_refresh_for_a_whi
         assert len(service.peer.received) == 6
 
 
+async def test_401_right_after_a_refresh_is_the_answer_and_nothing_is_sent_again(tmp_path: Path) -> None:
+    async with acting(tmp_path, says(REFUSED)) as service:  # its token is younger than min_interval
+        assert (await service.post()).status_code == 401
+        assert len(service.peer.received) == 1
+        assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [0]
+
+
+async def test_a_late_401_takes_the_token_that_another_refresh_brought_meanwhile(tmp_path: Path) -> None:
+    late = asyncio.Event()
+
+    async def refuse_late(writer: asyncio.StreamWriter) -> None:
+        await late.wait()
+        writer.write(REFUSED)
+
+    async with acting(tmp_path, Script(refuse_late, OK)) as service:
+        call = asyncio.create_task(service.post())
+        await until(lambda: bool(service.peer.received))
+        service.whole.clock.offset += timedelta(minutes=2)
+        await service.whole.accounts.refresh(service.account.id)
+        service.whole.clock.offset += timedelta(minutes=2)
+        late.set()
+        assert (await call).status_code == 200
+        assert (await service.token()).encode() in service.peer.received[1]
+        assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [1]
+
+
 async def test_401_of_many_at_once_costs_one_refresh(tmp_path: Path) -> None:
     async with acting(tmp_path) as service:
         service.whole.clock.offset += timedelta(minutes=2)
