@@ -20,6 +20,7 @@ from server.accounts.bulkhead import Bulkhead
 from server.accounts.callers import Caller, Permission
 from server.accounts.calls import AnswerWithheld, Api, ApiAnswer, ApiCall, PreparedCall, Use, UseFailed
 from server.accounts.errors import (
+    AccountError,
     CallerNotPermitted,
     CallOutcomeUnknown,
     MissingScope,
@@ -192,7 +193,11 @@ class Actor:
     async def _sent(self, one: UnderWay) -> ApiAnswer:
         token_set = await self._token_set(one)
         one.use = self._use(one)
-        await self._store.record_use(one.use)
+        try:
+            await self._store.record_use(one.use)
+        except AccountError:
+            one.use = None
+            raise
         answer = await self._send(one, token_set)
         if answer.status == UNAUTHORIZED:
             another = await self._another_token_set(one, token_set)

@@ -280,7 +280,10 @@ class Store(Protocol):
         """An event for each, in one transaction."""
 
     async def record_use(self, use: Use) -> None:
-        """Records a use that is about to be sent. Those that are recorded at the same time share a commit."""
+        """Records a use that is about to be sent. Those that are recorded at the same time share a commit.
+
+        Raises AccountNotFound, AccountRevoked for an account that was erased or revoked meanwhile.
+        """
 
     async def record_use_failed(self, failed: UseFailed) -> None: ...
 

@@ -76,18 +76,17 @@ async def unpacked(response: aiohttp.ClientResponse) -> bytes:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip", "deflate", ""):
         raise AnswerWithheld(response.status, "encoding")
-    packed = encoding not in ("identity", "")
-    unpacker = zlib.decompressobj(GZIP_OR_ZLIB)
+    unpacker = None if encoding in ("identity", "") else zlib.decompressobj(GZIP_OR_ZLIB)
     body = bytearray()
     while chunk := await response.content.read(READ_SIZE):
         try:
-            body += unpacker.decompress(chunk, LARGEST_BODY + 1 - len(body)) if packed else chunk
+            body += chunk if unpacker is None else unpacker.decompress(chunk, LARGEST_BODY + 1 - len(body))
         except zlib.error:
             raise AnswerWithheld(response.status, "encoding") from None
-        if unpacker.unused_data:  # it would grow with whatever follows
+        if unpacker is not None and unpacker.unused_data:  # it would grow with whatever follows
             raise AnswerWithheld(response.status, "encoding")
         if len(body) > LARGEST_BODY:
             raise AnswerWithheld(response.status, "too_large")
-    if packed and body and not unpacker.eof:
+    if unpacker is not None and body and not unpacker.eof:
         raise OutcomeUnknown("the answer was cut off", status=response.status)
     return bytes(body)

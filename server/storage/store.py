@@ -12,7 +12,7 @@ from server.accounts.audit import NOWHERE, ORIGIN, Origin
 from server.accounts.calls import Use, UseFailed
 from server.accounts.chain import ChainReport, Place
 from server.accounts.connect import EXCHANGE_LIMIT
-from server.accounts.errors import AccountNotFound, StoreUnavailable
+from server.accounts.errors import AccountError, AccountNotFound, StoreUnavailable
 from server.accounts.events import Event, EventFilter, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.grants import (
@@ -309,7 +309,7 @@ class Store:
     async def record_use_failed(self, failed: UseFailed) -> None:
         await self._uses.put(failed)
 
-    async def _record_uses(self, group: Sequence[Use | UseFailed]) -> Sequence[None]:
+    async def _record_uses(self, group: Sequence[Use | UseFailed]) -> Sequence[AccountError | None]:
         return await self._write(lambda tx: uses.record(tx, group))
 
     async def list_events(self, which: EventFilter, *, after: str, size: int) -> EventPage:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from synposter.accounts.v1 import platform_service_pb2 as pb
 from synposter.accounts.v1.account_service_pb2 import BeginConnectRequest
 
+from server.accounts.events import USES, EventFilter
 from tests.e2e.conftest import PROFILE, browse
 from tests.platforms.peer import http, says
 from tests.postgres import fresh_database
@@ -242,3 +244,44 @@ async def test_many_calls_at_once_are_each_recorded(service: Acting) -> None:
     assert {answer.status_code for answer in answers} == {200}
     uses = await service.usage(account_id=service.account.id, page_size=500)
     assert len({use.use_id for use in uses}) == len(uses) == 150
+
+
+async def test_an_account_that_is_revoked_while_its_token_is_fetched_is_not_used(service: Acting) -> None:
+    fetch = service.whole.app.fresh.token_set
+
+    async def late(*arguments: Any) -> Any:
+        token_set = await fetch(*arguments)
+        await service.whole.app.store.revoke_account(
+            service.account.id, caller="somebody", supported=False, ends_user_grant=False
+        )
+        return token_set
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(service.whole.app.fresh, "token_set", late)
+        refusal = await service.refusal()
+    assert refusal.reason == "ACCOUNT_REVOKED"
+    assert service.peer.connections == 0
+    assert await service.usage() == []
+
+
+async def test_what_ends_after_its_profile_was_deleted_is_recorded_without_the_profile(service: Acting) -> None:
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        held.set()
+        await go_on.wait()
+        writer.transport.abort()
+
+    service.peer.answer = answer
+    call = asyncio.create_task(service.post())
+    await held.wait()
+    await service.whole.accounts.delete_profile(PROFILE)
+    service.whole.clock.offset += timedelta(minutes=2)
+    await service.whole.app.eraser.work_off()
+    go_on.set()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+    assert await service.usage(profile_id=PROFILE) == []
+    page = await service.whole.app.store.list_events(EventFilter(account_id=service.account.id), after="", size=50)
+    used = [event for event in page.events if event.kind in USES]
+    assert [(event.kind, event.profile_id) for event in used] == [("account_use_failed", ""), ("account_used", "")]
