@@ -1,0 +1,65 @@
+"""What platforms said about their limits is remembered as long as it holds, and no longer than a day."""
+
+from datetime import UTC, datetime, timedelta
+
+from server.accounts import rate_limits
+from server.accounts.rate_limits import RateLimit, RateLimits, tightest
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+SOON = NOW + timedelta(minutes=15)
+
+
+def wait(limits: RateLimits, account_id: str = "a", route: str = "GET /x", now: datetime = NOW) -> timedelta:
+    return limits.wait("twitter", account_id, route, now)
+
+
+def told(limits: RateLimits, *told: RateLimit, refused_for: timedelta | None = None, account_id: str = "a") -> None:
+    limits.told("twitter", account_id, "GET /x", told, refused_for, NOW)
+
+
+def test_a_used_up_limit_holds_for_its_account_and_route_until_it_begins_anew() -> None:
+    limits = RateLimits()
+    told(limits, RateLimit(50, 0, SOON))
+    assert wait(limits) == timedelta(minutes=15)
+    assert wait(limits, account_id="b") == wait(limits, route="GET /y") == timedelta()
+    assert wait(limits, now=SOON) == timedelta()
+
+
+def test_a_limit_with_something_left_ends_what_was_remembered() -> None:
+    limits = RateLimits()
+    told(limits, RateLimit(50, 0, SOON))
+    told(limits, RateLimit(50, 3, SOON))
+    assert wait(limits) == timedelta()
+
+
+def test_a_limit_of_the_app_holds_for_every_account_of_the_platform() -> None:
+    limits = RateLimits()
+    told(limits, RateLimit(50, 0, SOON, of_app=True))
+    assert wait(limits, account_id="b", route="POST /z") == timedelta(minutes=15)
+    assert limits.wait("linkedin", "a", "GET /x", NOW) == timedelta()
+
+
+def test_a_window_is_not_believed_to_last_longer_than_a_day() -> None:
+    limits = RateLimits()
+    told(limits, RateLimit(50, 0, NOW + timedelta(days=400)))
+    assert wait(limits) == timedelta(days=1)
+
+
+def test_what_is_over_already_or_has_no_end_is_not_remembered() -> None:
+    limits = RateLimits()
+    told(limits, RateLimit(50, 0, NOW - timedelta(seconds=1)), RateLimit(50, 0, None))
+    assert (wait(limits), len(limits)) == (timedelta(), 0)
+
+
+def test_no_more_is_remembered_than_there_is_room_for(monkeypatch) -> None:
+    monkeypatch.setattr(rate_limits, "MOST_REMEMBERED", 3)
+    limits = RateLimits()
+    for account_id in "abcde":
+        told(limits, refused_for=timedelta(minutes=1), account_id=account_id)
+    assert len(limits) == 3
+    assert (wait(limits, account_id="b"), wait(limits, account_id="e")) == (timedelta(), timedelta(minutes=1))
+
+
+def test_of_several_limits_the_one_with_the_least_left_is_told() -> None:
+    assert tightest([RateLimit(50, 7), RateLimit(9, 2), RateLimit(1000, 900)]) == RateLimit(9, 2)
+    assert tightest([]) is None
