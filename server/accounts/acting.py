@@ -10,17 +10,16 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from server.accounts.audit import ORIGIN
+from server.accounts.background import Background
 from server.accounts.bulkhead import Bulkhead
 from server.accounts.callers import Caller, Permission
-from server.accounts.calls import AnswerWithheld, Api, ApiAnswer, ApiCall, PreparedCall, Use, UseFailed
+from server.accounts.calls import AnswerWithheld, Api, ApiAnswer, ApiCall, PreparedCall, Use
 from server.accounts.errors import (
-    AccountError,
     CallerNotPermitted,
     CallOutcomeUnknown,
     MissingScope,
@@ -30,7 +29,6 @@ from server.accounts.errors import (
     PlatformPaused,
     RateLimited,
     ResponseWithheld,
-    StoreUnavailable,
     TimeOver,
 )
 from server.accounts.fresh import FreshTokens, check_usable, reconnect
@@ -41,6 +39,7 @@ from server.accounts.ports import NewId, Observer, Store
 from server.accounts.rate_limits import RateLimits
 from server.accounts.read import Reader
 from server.accounts.routes import SAFE, Route
+from server.accounts.use_records import UseRecords
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +73,18 @@ class UnderWay:
     until: float
     """When its time is over, on the monotonic clock of asyncio."""
     use: Use | None = None
-    """What is recorded of it, from the moment on that it is."""
+    """What was recorded of it; None before, and once it is recorded how it ended."""
     at_platform: bool = False
     """Whether it may be carried out right now."""
 
     @property
-    def use_id(self) -> str:
-        return "" if self.use is None else self.use.id
-
-    @property
     def left(self) -> float:
         return self.until - time.monotonic()
+
+    @property
+    def limited_as(self) -> str:
+        """What the platform counts it under, as far as we can tell."""
+        return f"{self.route.method} {self.route.template}"
 
 
 class Actor:
@@ -105,11 +105,11 @@ class Actor:
         self._fresh = fresh
         self._lanes = lanes
         self._observer = observer
-        self._new_id = new_id
         self._now = now
+        self._background = Background()
+        self._records = UseRecords(store, new_id, self._background)
         self._limits = RateLimits()
         self._in_vain: OrderedDict[str, float] = OrderedDict()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def call(self, caller: Caller, call: ApiCall, left: float | None) -> ApiAnswer:
         """The platform's answer, whatever its status. `left` is what the caller's deadline leaves, in seconds.
@@ -124,7 +124,7 @@ class Actor:
         one = self._let_through(caller, call, account, until)
         if call.refuse_if_limited:
             await self._refuse_if_limited(one)
-        task = self._spawn(self._run(one))
+        task = self._background.begin(self._run(one))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -135,8 +135,7 @@ class Actor:
 
     async def drain(self) -> None:
         """Waits for what goes on though its caller is gone."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
+        await self._background.drain()
 
     # --- before anything is sent
 
@@ -160,7 +159,7 @@ class Actor:
 
     async def _refuse_if_limited(self, one: UnderWay) -> None:
         account = one.account
-        wait = self._limits.wait(account.platform, account.id, key(one), await self._store.now())
+        wait = self._limits.wait(account.platform, account.id, one.limited_as, await self._store.now())
         if wait > timedelta():
             raise RateLimited(f"{account.platform} would refuse it: its limit is used up", wait, limit="platform")
 
@@ -185,23 +184,19 @@ class Actor:
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
-            self._note_end(one, "cancelled" if one.at_platform else "not_sent")
+            if one.use is not None:
+                self._records.end(one.use, "cancelled" if one.at_platform else "not_sent")
             raise
         finally:
             self._observer.acted(one.account.platform, one.call.method, outcome, time.monotonic() - began)
 
     async def _sent(self, one: UnderWay) -> ApiAnswer:
         token_set = await self._token_set(one)
-        one.use = self._use(one)
-        try:
-            await self._store.record_use(one.use)
-        except AccountError:
-            one.use = None
-            raise
+        one.use = await self._records.begin(one.caller, one.account, one.route)
         answer = await self._send(one, token_set)
         if answer.status == UNAUTHORIZED:
             another = await self._another_token_set(one, token_set)
-            if another is not None:
+            if another is not None and one.left > 0:
                 answer = await self._send(one, another)
                 if answer.status == UNAUTHORIZED:
                     self._remember_in_vain(one)
@@ -231,11 +226,13 @@ class Actor:
             await self._ended(one, "not_sent")
             raise NothingSent(platform, f"{error.text}; nothing was sent") from None
         except AnswerWithheld as error:
-            await self._ended(one, "withheld", error.http_status)
-            raise ResponseWithheld(platform, one.use_id, error.http_status, error.why) from None
+            use_id = await self._ended(one, "withheld", error.http_status)
+            raise ResponseWithheld(platform, use_id, error.http_status, error.why) from None
         except OutcomeUnknown as error:
-            await self._ended(one, "unknown")
-            raise unknown(one, error) from None
+            raise unknown(one, await self._ended(one, "unknown"), error.text) from None
+        except Exception:
+            log.exception("a call failed after it was sent", extra={"platform": platform})
+            raise unknown(one, await self._ended(one, "unknown"), "the service failed to read the answer") from None
         one.at_platform = False
         await self._note_limits(one, answer)
         return answer
@@ -269,52 +266,21 @@ class Actor:
         if answer.rate_limits or refused_for is not None:
             account = one.account
             self._limits.told(
-                account.platform, account.id, key(one), answer.rate_limits, refused_for, await self._store.now()
+                account.platform, account.id, one.limited_as, answer.rate_limits, refused_for, await self._store.now()
             )
 
-    async def _ended(self, one: UnderWay, result: str, status: int = 0) -> None:
-        """Records how it ended, for which the caller waits a moment; longer would cost it the outcome itself."""
-        recording = self._note_end(one, result, status)
-        if recording is not None:
-            await asyncio.wait({recording}, timeout=MARGIN_SECONDS / 2)
-
-    def _note_end(self, one: UnderWay, result: str, status: int = 0) -> asyncio.Task[Any] | None:
-        return None if one.use is None else self._spawn(self._record_end(UseFailed(one.use, result, status)))
-
-    def _use(self, one: UnderWay) -> Use:
-        origin = ORIGIN.get()()
-        return Use(
-            id=self._new_id(),
-            account=one.account,
-            caller=one.caller.name,
-            method=one.call.method,
-            route=one.route.template,
-            peer=origin.peer,
-            request_id=origin.request_id,
-        )
-
-    async def _record_end(self, failed: UseFailed) -> None:
-        try:
-            await self._store.record_use_failed(failed)
-        except StoreUnavailable as error:
-            log.error("how a use ended is not recorded", extra={"use_id": failed.use.id, "why": error.text})
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    async def _ended(self, one: UnderWay, result: str, status: int = 0) -> str:
+        """Records how it ended, once; the id of the use."""
+        use, one.use = one.use, None
+        assert use is not None, "what ends was recorded"  # noqa: S101
+        await self._records.ended(use, result, status)
+        return use.id
 
 
-def key(one: UnderWay) -> str:
-    """What the platform counts a call under, as far as we can tell."""
-    return f"{one.call.method} {one.route.template}"
-
-
-def unknown(one: UnderWay, error: OutcomeUnknown) -> Exception:
+def unknown(one: UnderWay, use_id: str, why: str) -> Exception:
     """What the caller is told of a request that was sent, and that no readable answer came to."""
     if one.call.method not in SAFE:
-        return CallOutcomeUnknown(one.account.platform, one.use_id, error.text)
+        return CallOutcomeUnknown(one.account.platform, use_id, why)
     if one.left <= MARGIN_SECONDS:
         return TimeOver("the platform did not answer in time; the request changes nothing, so it may be repeated")
-    return NothingSent(one.account.platform, f"{error.text}; the request changes nothing, so it may be repeated")
+    return NothingSent(one.account.platform, f"{why}; the request changes nothing, so it may be repeated")

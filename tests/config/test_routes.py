@@ -60,8 +60,9 @@ def test_routes_are_of_platforms_that_exist_and_that_the_caller_sees(tmp_path: P
         "", "twitter", "twitter GET", "GET /2/users", "twitter get /2/users", "twitter  GET /2/users", "twitter GET /",
         "twitter * /2/users", "twitter GET /2/*", "twitter GET /2/**", "twitter GET 2/users", "twitter GET //evil.test",
         "twitter GET https://evil.test/x", "twitter GET /2/users/", "twitter GET /2/../x", "twitter GET /2/{}",
-        "twitter GET /2/{id", "twitter GET /2/x{id}", "twitter GET /2/{Id}", "twitter GET /2/a%2fb", "twitter CONNECT /2",
-        "twitter POST /2/oauth2/token", "twitter POST /oauth/{anything}", "twitter GET /2/a?b=c", "twitter GET /2/users ",
+        "twitter GET /2/{id", "twitter GET /2/x{id}", "twitter GET /2/{Id}", "twitter GET /2/a%2fb",
+        "twitter POST /2/oauth2/token", "twitter POST /oauth/{anything}", "twitter GET /2/a?b=c",
+        "twitter CONNECT /2", "twitter GET /2/users ",
     ],
 )  # fmt: skip
 def test_what_is_no_route_is_refused(tmp_path: Path, route: str) -> None:

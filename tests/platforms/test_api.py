@@ -116,9 +116,7 @@ def test_all_limits_that_x_tells_of_are_read() -> None:
     assert {each.reset_time for each in found} == {NOW}
 
 
-@pytest.mark.parametrize(
-    "token", ["abcdefgh/+=~._-", "AAAAAAAAAAAAAAAAAAAAAMLheAAAAAAA0%2BuSeid%2BULvsea4JtiGRiSDSJSI"]
-)
+@pytest.mark.parametrize("token", ["abcdefgh/+=~._-", "AAAAAAAAAAAAAAAAAAAAAMLheAAAAAAA0%2BuSeid%2BULvsea4JtiGRi"])
 def test_a_refresh_token_in_an_answer_is_found_as_well(token: str) -> None:
     token_set = TokenSet(Secret("another-token-entirely"), Secret(token), None, ())
     for body in (token, token.replace("/", "\\/")):

@@ -84,6 +84,19 @@ async def test_what_could_not_be_sent_is_said_not_to_have_been(tmp_path: Path) -
         assert [each.result for each in await service.usage()] == ["not_sent", "sent"]
 
 
+async def test_a_fault_of_ours_after_a_change_was_sent_is_an_unknown_outcome_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    async with acting(tmp_path) as service:
+        monkeypatch.setattr("server.platforms.api.read_answer", fails)
+        assert (await service.refusal(**request("POST"))).reason == "OUTCOME_UNKNOWN"
+        assert (await service.refusal()).reason == "PLATFORM_UNAVAILABLE"
+        assert [each.result for each in await service.usage()] == ["unknown", "sent"] * 2
+
+
 async def test_401_leads_to_one_refresh_and_one_more_try_with_the_same_body(tmp_path: Path) -> None:
     async with acting(tmp_path, Script(says(REFUSED), OK)) as service:
         service.whole.clock.offset += timedelta(minutes=2)  # past min_interval
