@@ -145,7 +145,7 @@ class Store(Protocol):
         """The newest token set of a grant; None if it has none any more."""
 
     async def events_of(self, account_id: str, *, limit: int) -> tuple[Event, ...]:
-        """The newest events of an account, oldest first."""
+        """The newest events of an account but for its uses, oldest first."""
 
     async def list_accounts(self, which: AccountFilter, *, after: str, size: int) -> Page:
         """At most `size` accounts with ids greater than `after`, in the order of their ids."""

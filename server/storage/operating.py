@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peewee import Database, fn
+from peewee import SQL, Database, fn
 
 from server.accounts.audit import Origin
 from server.accounts.events import Event, EventKind, Refusal
@@ -14,10 +14,16 @@ from server.storage.audit import to_event
 from server.storage.schema import BlockRow, CounterRow, EventRow, GrantRow, PauseRow
 from server.storage.transaction import Transaction, instant
 
+NO_USE = SQL(f"kind NOT IN ('{EventKind.ACCOUNT_USED}', '{EventKind.ACCOUNT_USE_FAILED}')")
+"""As text: an index is made for it, which no database would see to fit parameters."""
+
 
 def events_of(tx: Transaction, account_id: str, limit: int) -> tuple[Event, ...]:
-    """Their ids are UUIDv7s, so their order is that of their times. What was refused happened to no account."""
-    its = (EventRow.account_id == account_id) & (EventRow.kind != EventKind.CALL_REFUSED)
+    """Their ids are UUIDv7s, so their order is that of their times. What was refused happened to no account.
+
+    Its uses would drown the rest; they are told by their own list.
+    """
+    its = (EventRow.account_id == account_id) & (EventRow.kind != EventKind.CALL_REFUSED) & NO_USE
     newest = EventRow.select().where(its).order_by(EventRow.id.desc()).limit(limit)
     rows = list(newest.execute(tx.database))
     return tuple(map(to_event, reversed(rows)))
