@@ -10,6 +10,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1 import account_service_pb2_grpc as pb_grpc
+from synposter.accounts.v1 import platform_service_pb2 as platform_pb
+from synposter.accounts.v1 import platform_service_pb2_grpc as platform_grpc
 from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
 
 ACCOUNT = ConnectedAccount(
@@ -21,7 +23,7 @@ PATIENCE = 5.0  # seconds after which a call that should have been given up fail
 MANY = 20  # no test makes as many calls
 
 
-class Told(pb_grpc.AccountServiceServicer):
+class Told(pb_grpc.AccountServiceServicer, platform_grpc.PlatformServiceServicer):
     """Records requests; answers with what is in line, or with a default.
 
     In line are responses, statuses, HANG, or bytes that stand where the details of a status should.
@@ -30,12 +32,15 @@ class Told(pb_grpc.AccountServiceServicer):
     def __init__(self) -> None:
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
+        self.left: list[float] = []
+        """What each call had left of its deadline, in seconds."""
         self.line: list[Any] = []
 
     async def answer(self, request: Any, context: Any, default: Any) -> Any:
         assert len(self.requests) < MANY, "a client that does not stop"
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
+        self.left.append(context.time_remaining())
         answer = self.line.pop(0) if self.line else default
         if isinstance(answer, status_pb2.Status):
             status = rpc_status.to_status(answer)
@@ -68,6 +73,12 @@ class Told(pb_grpc.AccountServiceServicer):
 
     async def DeleteProfile(self, request: Any, context: Any) -> Any:
         return await self.answer(request, context, pb.DeleteProfileResponse(erasure_id="e"))
+
+    async def Call(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, platform_pb.CallResponse(status_code=204))
+
+    async def ListUsage(self, request: Any, context: Any) -> Any:
+        return await self.answer(request, context, platform_pb.ListUsageResponse())
 
 
 def failure(code: int, *details: Any) -> status_pb2.Status:

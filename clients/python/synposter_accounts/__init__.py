@@ -1,5 +1,6 @@
 """The client of Synposter's Connected Accounts: `Accounts` for threads, `AsyncAccounts` for asyncio."""
 
+from synposter_accounts.acting import Answer, RateLimit, Usage
 from synposter_accounts.aio import AsyncAccounts
 from synposter_accounts.errors import (
     AccountExpired,
@@ -22,6 +23,7 @@ from synposter_accounts.errors import (
     PlatformPaused,
     PlatformUnavailable,
     RateLimited,
+    Reconnect,
     ResponseWithheld,
     ServiceUnreachable,
     StoreUnavailable,
@@ -51,6 +53,7 @@ __all__ = [
     "AccountStatus",
     "Accounts",
     "AccountsError",
+    "Answer",
     "AsyncAccounts",
     "AuthorizationResponse",
     "CallerNotPermitted",
@@ -72,7 +75,9 @@ __all__ = [
     "PlatformPaused",
     "PlatformRevocation",
     "PlatformUnavailable",
+    "RateLimit",
     "RateLimited",
+    "Reconnect",
     "Refreshed",
     "ResponseWithheld",
     "Revoked",
@@ -80,6 +85,7 @@ __all__ = [
     "StatusReason",
     "StoreUnavailable",
     "UnknownPlatform",
+    "Usage",
     "UserDenied",
     "WrongPlatformUser",
 ]

@@ -6,14 +6,19 @@ import ipaddress
 import json
 from typing import Final
 
-SERVICE: Final = "synposter.accounts.v1.AccountService"
+PACKAGE: Final = "synposter.accounts.v1"
+READS: Final = (("AccountService", "GetAccount"), ("AccountService", "ListAccounts"), ("PlatformService", "ListUsage"))
+PATIENCE: Final = 1.0
+"""Seconds that a call on an account's behalf is waited for beyond its own time, since the service tells its end."""
+LARGEST_ANSWER: Final = 9 * 1024 * 1024
+"""A platform's answer has up to 8 MiB; gRPC's own limit is 4."""
 
 # Reads alone: a write whose answer was lost may have been carried out, so the caller decides whether to repeat it.
 READS_ARE_RETRIED: Final = json.dumps(
     {
         "methodConfig": [
             {
-                "name": [{"service": SERVICE, "method": name} for name in ("GetAccount", "ListAccounts")],
+                "name": [{"service": f"{PACKAGE}.{service}", "method": name} for service, name in READS],
                 "retryPolicy": {
                     "maxAttempts": 3,
                     "initialBackoff": "0.1s",
@@ -25,7 +30,11 @@ READS_ARE_RETRIED: Final = json.dumps(
         ]
     }
 )
-OPTIONS: Final = (("grpc.service_config", READS_ARE_RETRIED), ("grpc.enable_retries", 1))
+OPTIONS: Final = (
+    ("grpc.service_config", READS_ARE_RETRIED),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_receive_message_length", LARGEST_ANSWER),
+)
 # gRPC obeys http_proxy for loopback too, unless no_proxy says otherwise: the key would leave this machine in clear.
 OPTIONS_IN_CLEAR: Final = (*OPTIONS, ("grpc.enable_http_proxy", 0))
 

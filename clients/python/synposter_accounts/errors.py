@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from synposter.accounts.v1.account_service_pb2 import BeginConnectRequest
 
 DOMAIN: Final = "accounts.synposter"
+
+
+class Reconnect(TypedDict):
+    """What `begin_connect` has to be asked so that the user can mend an account."""
+
+    profile_id: str
+    platform: str
+    account_id: str
+    scopes: tuple[str, ...]
 
 
 class AccountsError(Exception):
@@ -19,7 +29,8 @@ class AccountsError(Exception):
 
     `reason` is a name of ErrorReason without its prefix, empty where the service gave none; `code` the gRPC status;
     `metadata` the facts that the proto names for the reason; `field_violations` problems by field; `retry_after` when
-    to try again, where the service says so.
+    to try again, where the service says so; `reconnect`, for AccountExpired and MissingScope, what to begin so that the
+    user can mend it: `begin_connect(**error.reconnect, return_url=...)`.
     """
 
     reason = ""
@@ -33,6 +44,7 @@ class AccountsError(Exception):
         metadata: Mapping[str, str] | None = None,
         field_violations: Mapping[str, str] | None = None,
         retry_after: timedelta | None = None,
+        reconnect: Reconnect | None = None,
     ) -> None:
         super().__init__(text)
         self.text = text
@@ -41,6 +53,15 @@ class AccountsError(Exception):
         self.metadata = dict(metadata or {})
         self.field_violations = dict(field_violations or {})
         self.retry_after = retry_after
+        self.reconnect = reconnect
+
+    @property
+    def may_have_been_done(self) -> bool:
+        """Whether what was asked for may have been carried out all the same: look before you repeat it.
+
+        True where the service gave no reason, or one that is newer than this client.
+        """
+        return self.reason in MAYBE_DONE or self.reason not in BY_REASON
 
 
 class ServiceUnreachable(AccountsError):
@@ -150,6 +171,7 @@ class InternalFault(AccountsError):
 BY_REASON: Final[dict[str, type[AccountsError]]] = {
     kind.reason: kind for kind in AccountsError.__subclasses__() if kind.reason
 }
+MAYBE_DONE: Final = frozenset({"OUTCOME_UNKNOWN", "RESPONSE_WITHHELD", "INTERNAL"})
 WITHOUT_REASON: Final[dict[grpc.StatusCode, type[AccountsError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnreachable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -159,13 +181,15 @@ WITHOUT_REASON: Final[dict[grpc.StatusCode, type[AccountsError]]] = {
 def from_rpc(error: Any) -> AccountsError:
     """The typed error of a failed call; a reason of a newer service gives the base class."""
     code = error.code()
-    info, violations, retry_after = error_details_pb2.ErrorInfo(), {}, None
+    info, violations, retry_after, reconnect = error_details_pb2.ErrorInfo(), {}, None, None
     for detail in details_of(error):
-        bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        bad, retry, begin = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo(), BeginConnectRequest()
         if detail.Unpack(bad):
             violations = {each.field: each.description for each in bad.field_violations}
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToTimedelta()
+        elif detail.Unpack(begin):
+            reconnect = to_reconnect(begin)
         else:
             detail.Unpack(info)
     reason = info.reason if info.domain == DOMAIN else ""
@@ -176,6 +200,13 @@ def from_rpc(error: Any) -> AccountsError:
         metadata=info.metadata if reason else None,
         field_violations=violations,
         retry_after=retry_after,
+        reconnect=reconnect,
+    )
+
+
+def to_reconnect(begin: BeginConnectRequest) -> Reconnect:
+    return Reconnect(
+        profile_id=begin.profile_id, platform=begin.platform, account_id=begin.account_id, scopes=tuple(begin.scopes)
     )
 
 

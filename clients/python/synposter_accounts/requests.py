@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
+import json as jsons
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1 import platform_service_pb2 as platform_pb
 
 from synposter_accounts.model import AccountStatus, AuthorizationResponse
 
@@ -62,3 +65,64 @@ def listing(
         statuses=[int(status) for status in statuses],  # type: ignore[misc]
         page_size=page_size or 0,
     )
+
+
+Query = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+def call(
+    account_id: str,
+    method: str,
+    path: str,
+    query: Query,
+    headers: Mapping[str, str] | None,
+    json: Any,
+    body: bytes,
+    content_type: str | None,
+    timeout: float,
+    min_remaining_lifetime: timedelta | None,
+    refuse_if_limited: bool,
+) -> platform_pb.CallRequest:
+    """Raises ValueError for a body beside `json`."""
+    if json is not None:
+        if body:
+            raise ValueError("give either json or body")
+        body, content_type = jsons.dumps(json).encode(), content_type or "application/json"
+    request = platform_pb.CallRequest(
+        account_id=account_id,
+        method=method,
+        path=path,
+        content_type=content_type or "",
+        body=body,
+        refuse_if_limited=refuse_if_limited,
+    )
+    for name, value in query.items() if isinstance(query, Mapping) else query:
+        request.query.add(name=name, value=value)
+    for name, value in (headers or {}).items():
+        request.headers.add(name=name, value=value)
+    request.timeout.FromTimedelta(timedelta(seconds=timeout))
+    if min_remaining_lifetime is not None:
+        request.min_remaining_lifetime.FromTimedelta(min_remaining_lifetime)
+    return request
+
+
+def usage(
+    account_id: str | None,
+    profile_id: str | None,
+    start_time: datetime | None,
+    end_time: datetime | None,
+    page_size: int | None,
+) -> platform_pb.ListUsageRequest:
+    """Raises ValueError unless exactly one of account and profile is given."""
+    if (account_id is None) == (profile_id is None):
+        raise ValueError("give either account_id or profile_id")
+    request = platform_pb.ListUsageRequest(page_size=page_size or 0)
+    if account_id is not None:
+        request.account_id = account_id
+    if profile_id is not None:
+        request.profile_id = profile_id
+    if start_time is not None:
+        request.start_time.FromDatetime(start_time)
+    if end_time is not None:
+        request.end_time.FromDatetime(end_time)
+    return request

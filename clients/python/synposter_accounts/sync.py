@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.account_service_pb2_grpc import AccountServiceStub
+from synposter.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
 
 from synposter_accounts import connection, requests
+from synposter_accounts.acting import Answer, Usage, to_answer, to_usage
 from synposter_accounts.errors import from_rpc
 from synposter_accounts.model import (
     Account,
@@ -47,6 +49,7 @@ class Accounts:
         else:
             self._channel = grpc.secure_channel(target, credentials, options=connection.OPTIONS)
         self._stub = AccountServiceStub(self._channel)
+        self._platforms = PlatformServiceStub(self._channel)
         self._timeout = timeout
 
     def begin_connect(
@@ -129,6 +132,57 @@ class Accounts:
         request = pb.DeleteProfileRequest(profile_id=profile_id)
         return to_erasure(self._call(self._stub.DeleteProfile, request))
 
+    def call(
+        self,
+        account_id: str,
+        method: str,
+        path: str,
+        *,
+        query: requests.Query = (),
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        body: bytes = b"",
+        content_type: str | None = None,
+        timeout: float = 30.0,
+        min_remaining_lifetime: timedelta | None = None,
+        refuse_if_limited: bool = False,
+    ) -> Answer:
+        """Sends one HTTP request to the account's platform; its answer, whatever its status. `json` is a body too.
+
+        `timeout` is in seconds and for this call, in place of the client's own. It is sent once: after a failure of a
+        request that changes something, `may_have_been_done` of the error says whether to look before repeating it.
+
+        Raises AccountExpired, MissingScope, RateLimited, OutcomeUnknown, PlatformUnavailable among others.
+        """
+        request = requests.call(
+            account_id, method, path, query, headers, json, body, content_type, timeout, min_remaining_lifetime,
+            refuse_if_limited,
+        )  # fmt: skip
+        # The service ends in time by itself and tells the outcome; who hangs up first does not hear it.
+        return to_answer(self._call(self._platforms.Call, request, timeout + connection.PATIENCE))
+
+    def list_usage(
+        self,
+        account_id: str | None = None,
+        *,
+        profile_id: str | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[Usage]:
+        """For what an account, or all of a profile, was used, by whom and when: the newest first, page by page.
+
+        Raises ValueError unless one of the two is given; AccountNotFound.
+        """
+        request = requests.usage(account_id, profile_id, start_time, end_time, page_size)
+        while True:
+            page = self._call(self._platforms.ListUsage, request)
+            for each in page.usages:
+                yield to_usage(each)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     def close(self) -> None:
         self._channel.close()
 
@@ -138,8 +192,8 @@ class Accounts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, method: Any, request: Any, seconds: float | None = None) -> Any:
         try:
-            return method(request, metadata=self._metadata, timeout=self._timeout)
+            return method(request, metadata=self._metadata, timeout=seconds or self._timeout)
         except grpc.RpcError as error:
             raise from_rpc(error) from None
