@@ -58,6 +58,18 @@ class Control:
         """Ends all grants of a user, as the user would in the platform's settings; how many."""
         return int((await self._call("POST", f"users/{user}/revoke"))["revoked"])
 
+    async def end_access(self, user: str) -> None:
+        """Ends the user's access tokens before their time, as platforms do now and then; the grants stay."""
+        await self._call("POST", f"users/{user}/end_access")
+
+    async def posts(self) -> list[dict[str, Any]]:
+        """Every post that the platform has taken, oldest first."""
+        return list(await self._call("GET", "posts"))
+
+    async def media(self) -> list[dict[str, Any]]:
+        """Every upload, with its length and the SHA-256 of its bytes."""
+        return list(await self._call("GET", "media"))
+
     async def seed_grants(self, refresh_tokens: list[str], scope: str, username: str = "ada") -> None:
         """A grant of the app for each refresh token, as a consent would have left it."""
         facts = {"client_id": "sandbox-client", "username": username, "scope": scope}

@@ -29,6 +29,9 @@ class ControlApi:
             web.post("/control/users", self.add_user),
             web.patch("/control/users/{user}", self.rename),
             web.post("/control/users/{user}/revoke", self.revoke_user),
+            web.post("/control/users/{user}/end_access", self.end_access),
+            web.get("/control/posts", self.posts),
+            web.get("/control/media", self.media),
             web.post("/control/grants", self.seed_grants),
             web.post("/control/faults", self.add_fault),
             web.delete("/control/faults", self.clear_faults),
@@ -75,6 +78,24 @@ class ControlApi:
         for grant in mine:
             self._ledger.kill(grant)
         return web.json_response({"revoked": len(mine)})
+
+    async def end_access(self, request: web.Request) -> web.Response:
+        """Ends the user's access tokens before their time; the grants stay."""
+        user = self._user(request)
+        mine = [grant for grant in self._ledger.grants.values() if grant.user_id == user.id and grant.alive]
+        for grant in mine:
+            self._ledger.end_access(grant)
+        return web.json_response({"ended": len(mine)})
+
+    async def posts(self, _: web.Request) -> web.Response:
+        """Every post that is public, oldest first."""
+        posts = self._ledger.posts.posts.values()
+        return web.json_response(
+            [{**asdict(post), "username": self._ledger.users[post.user_id].username} for post in posts]
+        )
+
+    async def media(self, _: web.Request) -> web.Response:
+        return web.json_response([media.report() for media in self._ledger.posts.media.values()])
 
     async def seed_grants(self, request: web.Request) -> web.Response:
         """Grants of one user, with refresh tokens that are given: as many as a test needs, without a browser."""

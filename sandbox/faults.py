@@ -23,11 +23,11 @@ ANSWERS: dict[str, tuple[int, dict[str, Any]]] = {
 KINDS = frozenset(
     {
         *ANSWERS, "hang", "hang_after", "hold_before", "hold_after", "drop_before", "drop_after", "status_before",
-        "status_after", "redirect", "drip", "huge", "html", "html_after", "no_refresh_token", "empty_refresh_token",
-        "expires_in", "fewer_scopes", "wrong_id", "iss", "echo",
+        "status_after", "cut_after", "redirect", "drip", "huge", "html", "html_after", "no_refresh_token",
+        "empty_refresh_token", "expires_in", "fewer_scopes", "wrong_id", "iss", "echo",
     }
 )  # fmt: skip
-PLACES = frozenset({"token", "revoke", "identity", "authorize"})
+PLACES = frozenset({"token", "revoke", "identity", "authorize", "post", "read", "delete", "media"})
 ONLY_AT = {
     "iss": "authorize", "wrong_id": "identity", "no_refresh_token": "token", "empty_refresh_token": "token",
     "expires_in": "token", "fewer_scopes": "token",
@@ -121,6 +121,8 @@ class Faults:
             return response or await act()
         if kind.endswith("_after"):
             await act()
+        if kind == "cut_after":
+            return await cut(request)
         if kind.startswith("drop"):
             if request.transport is not None:
                 request.transport.abort()
@@ -147,6 +149,16 @@ async def echo(request: web.Request, fault: Fault) -> web.StreamResponse:
     said = " ".join([*map(str, form.values()), request.headers.get("Authorization", "")])
     answer = {"error": said, "error_description": said, "title": said, "detail": said}
     return web.json_response(answer, status=fault.status, headers={"X-Echo": said, "WWW-Authenticate": said})
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    """The head of an answer, a little of its body, and the end of the connection."""
+    response = web.StreamResponse(status=201, headers={"Content-Type": "application/json", "Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"data":')
+    if request.transport is not None:
+        request.transport.close()
+    return response
 
 
 async def redirect(_: web.Request, fault: Fault) -> web.StreamResponse:

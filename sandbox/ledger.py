@@ -1,4 +1,4 @@
-"""The ledger: users, registered apps, and every grant with the tokens that are live in it."""
+"""The ledger: users with what they posted, registered apps, and every grant with the tokens that are live in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from sandbox.posts import Posts
 
 
 def marked(kind: str) -> str:
@@ -114,6 +116,9 @@ class Settings:
     replay: str = "strict"
     """`strict`: a used refresh token that comes again kills its grant. `grace`: it works for grace_seconds."""
     grace_seconds: float = 0.0
+    requests_a_window: int = 100
+    """Of one user to one endpoint."""
+    window_seconds: float = 900.0
     keep_alive: bool = True
     """False: every connection ends with its answer, so that each request needs a new one."""
 
@@ -127,10 +132,11 @@ class Ledger:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets users and grants; the registered apps and settings stay."""
+        """Forgets users, grants and posts; the registered apps and settings stay."""
         self.users: dict[str, User] = {}
         self.grants: dict[str, Grant] = {}
         self.codes: dict[str, Code] = {}
+        self.posts = Posts()
         self._by_refresh: dict[str, Grant] = {}
         self._by_access: dict[str, Grant] = {}
         for username, name in (("ada", "Ada Lovelace"), ("grace", "Grace Hopper")):
@@ -188,6 +194,10 @@ class Ledger:
     def kill(self, grant: Grant) -> None:
         grant.alive = False
         grant.refresh_token = grant.access_token = None
+
+    def end_access(self, grant: Grant) -> None:
+        """As if its access token had lived its time; the refresh token stays good."""
+        grant.access_token_expires = 0.0
 
     def live_access(self, access_token: str) -> Grant | None:
         grant = self._by_access.get(access_token)

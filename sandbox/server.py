@@ -14,7 +14,11 @@ from sandbox.control_api import ControlApi
 from sandbox.faults import Faults
 from sandbox.ledger import Ledger
 from sandbox.linkedin import LinkedIn
+from sandbox.linkedin_api import LinkedInApi
 from sandbox.x import X
+from sandbox.x_api import XApi
+
+LARGEST_REQUEST = 16 * 1024 * 1024
 
 
 class NotLoopback(Exception):
@@ -32,10 +36,10 @@ class Sandbox:
 def make_app(ledger: Ledger) -> web.Application:
     faults = Faults()
     log: list[dict[str, Any]] = []
-    x = X(ledger, faults, log)
-    app = web.Application()
-    linkedin = LinkedIn(ledger, faults, log)
-    app.add_routes([*x.routes(), *linkedin.routes(), *ControlApi(ledger, faults, log).routes()])
+    app = web.Application(client_max_size=LARGEST_REQUEST)
+    for part in (X, XApi, LinkedIn, LinkedInApi):
+        app.add_routes(part(ledger, faults, log).routes())
+    app.add_routes(ControlApi(ledger, faults, log).routes())
 
     async def end_connection(request: web.Request, response: web.StreamResponse) -> None:
         if not ledger.settings.keep_alive and not request.path.startswith("/control/"):

@@ -15,6 +15,7 @@ from sandbox.ledger import Grant, Ledger, User
 from sandbox.oauth_server import Answer, Request, XServer
 
 PROBLEM = "https://api.twitter.com/2/problems"
+NOT_AUTHORIZED = f"{PROBLEM}/not-authorized-for-resource"
 SENT_SECRETS = ("code", "code_verifier", "refresh_token")
 GIVEN_SECRETS = ("access_token", "refresh_token")
 
@@ -156,7 +157,7 @@ class X:
         if grant is None:
             return problem(401, "Unauthorized", "about:blank")
         if not {"users.read", "tweet.read"} <= set(grant.scope.split()):
-            return problem(403, "Forbidden", f"{PROBLEM}/not-authorized-for-resource")
+            return problem(403, "Forbidden", NOT_AUTHORIZED)
         return web.json_response({"data": self._user(grant, request.query.get("user.fields", ""))})
 
     def _user(self, grant: Grant, fields: str) -> dict[str, str]:
@@ -196,9 +197,9 @@ def html(text: str, status: int = 200) -> web.Response:
     return web.Response(status=status, text=text, content_type="text/html", headers=pages.HEADERS)
 
 
-def problem(status: int, title: str, kind: str) -> web.Response:
+def problem(status: int, title: str, kind: str, detail: str = "") -> web.Response:
     return web.json_response(
-        {"title": title, "detail": title, "type": kind, "status": status},
+        {"title": title, "detail": detail or title, "type": kind, "status": status},
         status=status,
         content_type="application/problem+json",
     )
