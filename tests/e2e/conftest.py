@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -57,9 +57,19 @@ class Whole:
         begun = await self.accounts.begin_connect(PROFILE, "twitter", return_url=self.return_url)
         return await browse(await self.sandbox.consent(begun.authorization_url, username, **consent))  # type: ignore[arg-type]
 
-    async def connect(self, username: str = "ada", account_id: str | None = None) -> Account:
-        begun = await self.accounts.begin_connect(PROFILE, "twitter", return_url=self.return_url, account_id=account_id)
-        back = await browse(await self.sandbox.consent(begun.authorization_url, username))
+    async def connect(
+        self,
+        username: str = "ada",
+        account_id: str | None = None,
+        *,
+        platform: str = "twitter",
+        scopes: Iterable[str] = (),
+        **consent: str | None,
+    ) -> Account:
+        begun = await self.accounts.begin_connect(
+            PROFILE, platform, scopes=scopes, return_url=self.return_url, account_id=account_id
+        )
+        back = await browse(await self.sandbox.consent(begun.authorization_url, username, **consent))  # type: ignore[arg-type]
         [account] = await self.accounts.complete_connect(PROFILE, completion_code=back["completion_code"])
         return account
 
