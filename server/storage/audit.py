@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from peewee import JOIN, Database, fn
@@ -14,6 +15,7 @@ from peewee import JOIN, Database, fn
 from server.accounts.chain import ChainReport, Link, Place, Recorded, Verifier, next_link, personal_hash
 from server.accounts.events import Event, EventFilter, EventKind, EventPage
 from server.storage.schema import ChainRow, EventRow, LinkRow
+from server.storage.statement import blocks, slot
 from server.storage.transaction import Transaction, instant, micros
 
 CHAIN = "events"
@@ -113,18 +115,27 @@ def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
         hashed = personal_hash(salt, event)
         head = Place(head.position + 1, next_link(head, event, hashed))
         links.append(Link(head.position, row.id, salt, hashed, head.link))
-    if links:
-        LinkRow.insert_many([each._asdict() for each in links]).execute(tx.database)
-        place = LinkRow.select(LinkRow.position).where(LinkRow.event_id == EventRow.id)
-        EventRow.update(chain_position=place).where(EventRow.id.in_([each.event_id for each in links])).execute(
-            tx.database
-        )
+    for block in blocks(links):
+        insert = tx.statements.get(("links", len(block)), tx.database, partial(insert_links, len(block)))
+        insert.run_in_order(tx.database, [value for each in block for value in each])
+        mark = tx.statements.get(("linked", len(block)), tx.database, partial(mark_linked, len(block)))
+        mark.run_in_order(tx.database, [each.event_id for each in block])
     moved = ChainRow.update(
         position=head.position, link=head.link, lease_owner=owner, lease_expire_time=micros(tx.now + lease)
     ).where(ChainRow.name == CHAIN, ChainRow.position == chain.position, ChainRow.link == chain.link)
     if moved.execute(tx.database) != 1:
         raise ChainMoved
     return len(links)
+
+
+def insert_links(count: int) -> Any:
+    fields = [getattr(LinkRow, name) for name in Link._fields]
+    return LinkRow.insert_many([[slot() for _ in fields] for _ in range(count)], fields=fields)
+
+
+def mark_linked(count: int) -> Any:
+    place = LinkRow.select(LinkRow.position).where(LinkRow.event_id == EventRow.id)
+    return EventRow.update(chain_position=place).where(EventRow.id.in_([slot() for _ in range(count)]))
 
 
 def recorded(row: Any) -> Recorded:
