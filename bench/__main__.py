@@ -14,6 +14,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+from bench.acting import acting
 from bench.deployments import deployment, resident
 from bench.reads import reads, size
 from bench.refreshes import refreshes, steady
@@ -41,7 +42,7 @@ def start(_: float) -> list[Row]:
     ]
 
 
-PARTS = {"start": start, "reads": reads, "size": size, "refresh": refreshes, "steady": steady}
+PARTS = {"start": start, "reads": reads, "size": size, "refresh": refreshes, "steady": steady, "acting": acting}
 
 
 def main() -> None:

@@ -56,9 +56,9 @@ def durable_postgres() -> contextlib.AbstractContextManager[str]:
 
 
 @contextlib.contextmanager
-def process(module: str) -> Iterator[int]:
+def process(module: str, *words: str) -> Iterator[int]:
     """A server of the bench in a process of its own; its port, which it prints."""
-    server = subprocess.Popen([sys.executable, "-m", module], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([sys.executable, "-m", module, *words], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         yield int(server.stdout.readline())

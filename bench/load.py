@@ -61,7 +61,7 @@ class Connection:
             PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", WINDOW - 65535))
         )
         self.block, self.messages, self.streams = block, messages, streams
-        self.next_stream, self.sent = 1, 0
+        self.next_stream, self.sent, self.begun = 1, 0, 0
         self.began: dict[int, float] = {}
         self.brought: set[int] = set()
         self.buffer = b""
@@ -125,9 +125,17 @@ class Connection:
 
 
 def run(
-    port: int, method: str, key: str, messages: Sequence[bytes], *, seconds: float, connections: int, streams: int
+    port: int,
+    method: str,
+    key: str,
+    messages: Sequence[bytes],
+    *,
+    seconds: float,
+    connections: int,
+    streams: int,
+    ramp: float = 0.0,
 ) -> Result:
-    """Calls `method` as fast as it is answered, for `seconds`."""
+    """Calls `method` as fast as it is answered, for `seconds`; the first calls are spread over `ramp`."""
     block = b"".join(
         literal(name, value)
         for name, value in (
@@ -145,10 +153,14 @@ def run(
     began = time.perf_counter()
     for line in lines:
         selector.register(line.socket, selectors.EVENT_READ, line)
-        line.send(streams)
     until = began + seconds
     while (now := time.perf_counter()) < until:
-        for event, _ in selector.select(timeout=until - now):
+        due = streams if now >= began + ramp else int(streams * (now - began) / ramp)
+        for line in lines:
+            if line.begun < due:
+                line.send(due - line.begun)
+                line.begun = due
+        for event, _ in selector.select(timeout=until - now if due == streams else 0.001):
             line = event.data
             if ended := line.receive():
                 line.send(ended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 
 from synposter.accounts.v1 import account_service_pb2 as pb
 
@@ -42,17 +44,31 @@ class Target:
 
     def run(self, seconds: float) -> Result:
         """One run of our own generator, in a process of its own; it knows the latencies."""
+        with self.kept_up(CONNECTIONS * STREAMS, seconds) as ended:
+            return ended()
+
+    @contextlib.contextmanager
+    def kept_up(self, in_flight: int, seconds: float, ramp: float = 0.0) -> Iterator[Callable[[], Result]]:
+        """So many calls in flight beside what is done meanwhile; gives what waits for their end."""
         task = {
             "port": self.port, "method": self.method, "key": self.key,
             "messages": [message.hex() for message in self.messages],
-            "seconds": seconds, "connections": CONNECTIONS, "streams": STREAMS,
+            "seconds": seconds, "connections": CONNECTIONS, "streams": in_flight // CONNECTIONS, "ramp": ramp,
         }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.load"], input=json.dumps(task), capture_output=True, text=True, check=True
-        )
-        result = Result(**json.loads(done.stdout))
-        assert not result.bad, f"{result.bad} calls of {self.method} failed"
-        return result
+        with subprocess.Popen(
+            [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as generator:
+            assert generator.stdin is not None
+            generator.stdin.write(json.dumps(task))
+            generator.stdin.close()
+
+            def ended() -> Result:
+                assert generator.stdout is not None
+                result = Result(**json.loads(generator.stdout.read()))
+                assert not result.bad, f"{result.bad} calls of {self.method} failed"
+                return result
+
+            yield ended
 
     def _h2load(self, message: bytes, seconds: float) -> float:
         """Debian's nghttp2-client."""

@@ -1,0 +1,47 @@
+"""The limit for Call: a bare grpc.aio handler that forwards by the same kind of aiohttp session, and does nothing else.
+
+Run as `python -m bench.forwarder PORT`, the platform's; it has `bench.Bare/Forward`, with the messages of Call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import aiohttp
+import grpc
+import uvloop
+from synposter.accounts.v1 import platform_service_pb2 as pb
+
+
+async def main(platform: str) -> None:
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=1_024, keepalive_timeout=10), cookie_jar=aiohttp.DummyCookieJar()
+    )
+
+    async def forward(request: pb.CallRequest, context: Any) -> pb.CallResponse:
+        headers = {"content-type": request.content_type, "authorization": "Bearer " + "a" * 90}
+        async with session.request(
+            request.method,
+            f"http://127.0.0.1:{platform}{request.path}",
+            data=request.body,
+            headers=headers,
+            allow_redirects=False,
+        ) as answer:
+            headers = [pb.Header(name=name.lower(), value=value) for name, value in answer.headers.items()]
+            return pb.CallResponse(status_code=answer.status, headers=headers, body=await answer.read())
+
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    method = grpc.unary_unary_rpc_method_handler(
+        forward, request_deserializer=pb.CallRequest.FromString, response_serializer=pb.CallResponse.SerializeToString
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Bare", {"Forward": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1]))
