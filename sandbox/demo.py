@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 from rich.console import Console
-from synposter_accounts import Account, AccountStatus, AsyncAccounts, PlatformRevocation
+from synposter_accounts import Account, AccountStatus, AsyncAccounts, OutcomeUnknown, PlatformRevocation
 
 from sandbox.control import Control
 from sandbox.local import Local, StartFailed, free_port
@@ -49,6 +49,22 @@ class Demo:
             say(f"{account.id}  @{account.handle}  {account.status.name}  {' '.join(account.scopes)}")
         listed = [account.id async for account in self.accounts.list(PROFILE)]
         check(listed == [ada.id, grace.id], "the list shows both, the newest last")
+
+        chapter("A post on @ada's behalf")
+        answer = await self.accounts.call(ada.id, "POST", "/2/tweets", json={"text": "Hello from the demo"})
+        say(f"{answer.status_code}  {answer.json()['data']}")
+        if answer.rate_limit is not None:
+            say(f"{answer.rate_limit.remaining} of {answer.rate_limit.limit} are left until "
+                f"{answer.rate_limit.reset_time:%H:%M:%S}")  # fmt: skip
+        check([post["text"] for post in await self.sandbox.posts()] == ["Hello from the demo"], "X has it, once")
+        await self.sandbox.fault("post", "drop_after")
+        try:
+            await self.accounts.call(ada.id, "POST", "/2/tweets", json={"text": "And its answer is lost"})
+        except OutcomeUnknown as error:
+            say(f"{error.reason}: {error}")
+        check(len(await self.sandbox.posts()) == 2, "X has that one, too, and it was not sent again")
+        async for use in self.accounts.list_usage(ada.id):
+            say(f"{use.time:%H:%M:%S}  {use.caller}  {use.method} {use.route}  {use.result}")
 
         chapter("A refresh, watched as it happens")
         before = (await self.sandbox.ledger())[0]
