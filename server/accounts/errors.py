@@ -36,6 +36,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     RESPONSE_WITHHELD = "RESPONSE_WITHHELD"
+    RESUME_TOKEN_TOO_OLD = "RESUME_TOKEN_TOO_OLD"  # noqa: S105 (a reason)
     INTERNAL = "INTERNAL"
 
 
@@ -95,6 +96,12 @@ class RateLimited(AccountError):
     def __init__(self, text: str, retry_after: timedelta, *, limit: str) -> None:
         super().__init__(text, limit=limit)
         self.retry_after = retry_after
+
+
+class ResumeTokenTooOld(AccountError):
+    """What changed since cannot be told any more, or not to this caller: the accounts have to be listed again."""
+
+    reason = Reason.RESUME_TOKEN_TOO_OLD
 
 
 class StoreUnavailable(AccountError):

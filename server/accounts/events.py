@@ -26,6 +26,8 @@ class EventKind(StrEnum):
     """A caller asked for a refresh, which is about to be sent."""
     REFRESH_FAILED = "refresh_failed"
     EXPIRED = "expired"
+    EXPIRING_SOON = "expiring_soon"
+    """Its grant cannot be refreshed, and ends in a few days: the user has to connect again by then."""
     REVOKED = "revoked"
     PLATFORM_REVOCATION_CONFIRMED = "platform_revocation_confirmed"
     PLATFORM_PAUSED = "platform_paused"
@@ -58,6 +60,7 @@ ACCOUNT_CHANGES: Final = frozenset(
         EventKind.IDENTITY_CHANGED,
         EventKind.SCOPES_CHANGED,
         EventKind.EXPIRED,
+        EventKind.EXPIRING_SOON,
         EventKind.REVOKED,
         EventKind.PLATFORM_REVOCATION_CONFIRMED,
         EventKind.ACCOUNT_ERASED,
@@ -72,6 +75,7 @@ KEPT_FACTS: Final = frozenset(
         "connect_id",
         "count",
         "due_time",
+        "end_time",
         "erasure_id",
         "events",
         "field",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from server.accounts.calls import Use, UseFailed
 from server.accounts.chain import ChainReport, Place
+from server.accounts.changes import Change, Mark
 from server.accounts.events import Event, EventFilter, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
 from server.accounts.grants import (
@@ -149,6 +150,29 @@ class Store(Protocol):
 
     async def list_accounts(self, which: AccountFilter, *, after: str, size: int) -> Page:
         """At most `size` accounts with ids greater than `after`, in the order of their ids."""
+
+    # --- changes of accounts
+
+    async def newest_change(self) -> Mark:
+        """The last change that is committed."""
+
+    async def changes_since(self, mark: Mark, *, limit: int) -> tuple[Change, ...] | None:
+        """Up to `limit` changes after the mark, in the order of their commits: none that commits later precedes them.
+
+        None if some of them are gone, or the mark is none of this database.
+        """
+
+    async def recent_changes(self, *, limit: int) -> tuple[Change, ...]:
+        """The newest changes, up to `limit`, none left out between them."""
+
+    async def profile_digest(self, profile_id: str) -> str:
+        """The keyed digest that a deletion of this profile leaves behind."""
+
+    async def tell_ends(self, ahead: timedelta, *, limit: int) -> int:
+        """Records EXPIRING_SOON once for each grant that cannot be refreshed and ends within `ahead`.
+
+        How many grants were looked at; call it again until it is 0.
+        """
 
     # --- connecting
 

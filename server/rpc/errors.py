@@ -49,6 +49,7 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.OUTCOME_UNKNOWN: grpc.StatusCode.ABORTED,
     Reason.RESPONSE_WITHHELD: grpc.StatusCode.ABORTED,
+    Reason.RESUME_TOKEN_TOO_OLD: grpc.StatusCode.OUT_OF_RANGE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from peewee import SQL
+
 from server.accounts.errors import Reason
 from server.accounts.events import EventKind
 from server.accounts.flow import Failure, Phase
@@ -32,6 +34,8 @@ from server.storage.vault import SealBroken
 log = logging.getLogger(__name__)
 
 REDACTED_AT_ONCE = 200
+TELLS_OF_PROFILE = SQL("kind = 'account_erased' AND profile_id <> ''")
+"""As the index has it."""
 SETTLES_AFTER = timedelta(minutes=1)
 """By then, whatever was under way when the erasure began has been committed."""
 
@@ -97,6 +101,7 @@ def erase_account(tx: Transaction, account_id: str, erasure: Erasure, supported:
         update_time=tx.now_us,
     ).execute(tx.database)
     erase_row(tx, account, erasure.caller)
+    tx.forget_profile()
 
 
 def erase_row(tx: Transaction, account: Any, caller: str) -> None:
@@ -104,12 +109,11 @@ def erase_row(tx: Transaction, account: Any, caller: str) -> None:
     tx.event(
         EventKind.ACCOUNT_ERASED,
         account_id=account.id,
-        profile_id="",
+        profile_id=account.profile_id,
         platform=account.platform,
         caller=caller,
         platform_revocation=REVOCATIONS[account.platform_revocation].name,
     )
-    tx.forget_profile()
 
 
 def disown(tx: Transaction, row: Any) -> None:
@@ -202,7 +206,13 @@ def receipt(tx: Transaction, erasure_id: str) -> Receipt:
 
 
 def erase_revoked(tx: Transaction, before: datetime, limit: int) -> int:
-    """Erases accounts that were revoked long ago, and the personal part of their events; how many."""
+    """Erases accounts that were revoked long ago, and the personal part of their events; how many.
+
+    That they were erased names their profile until the next time, so that its watchers can be told.
+    """
+    told = TELLS_OF_PROFILE & (EventRow.time <= micros(tx.now - SETTLES_AFTER))
+    while redact(tx, told, ""):
+        pass
     old = (
         (AccountRow.status == Status.REVOKED.value)
         & (AccountRow.status_time <= micros(before))

@@ -61,6 +61,7 @@ class GrantRow(Base):
     last_error = TextField(default="")
     last_refresh_time = BigIntegerField(null=True)
     create_time = BigIntegerField()
+    end_told = BooleanField(default=False)
 
     class Meta:
         table_name = "grants"

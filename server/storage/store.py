@@ -11,6 +11,7 @@ from peewee import Database
 from server.accounts.audit import NOWHERE, ORIGIN, Origin
 from server.accounts.calls import Use, UseFailed
 from server.accounts.chain import ChainReport, Place
+from server.accounts.changes import Change, Mark
 from server.accounts.connect import EXCHANGE_LIMIT
 from server.accounts.errors import AccountError, AccountNotFound, StoreUnavailable
 from server.accounts.events import Event, EventFilter, EventPage, Refusal
@@ -42,6 +43,7 @@ from server.accounts.model import (
 from server.storage import (
     accounts,
     audit,
+    changes,
     claims,
     erase,
     grants,
@@ -115,6 +117,25 @@ class Store:
         return await self._engine.read(
             lambda database: accounts.list_page(database, self._statements, which, after=after, size=size)
         )
+
+    # --- changes of accounts
+
+    async def newest_change(self) -> Mark:
+        return await self._read(changes.newest)
+
+    async def changes_since(self, mark: Mark, *, limit: int) -> tuple[Change, ...] | None:
+        return await self._read(lambda tx: changes.since(tx, mark, limit))
+
+    async def recent_changes(self, *, limit: int) -> tuple[Change, ...]:
+        return await self._read(lambda tx: changes.recent(tx, limit))
+
+    async def profile_digest(self, profile_id: str) -> str:
+        return await self._read(lambda tx: erase.digest(tx, profile_id))
+
+    async def tell_ends(self, ahead: timedelta, *, limit: int) -> int:
+        if not await self._read(lambda tx: changes.any_ends_soon(tx, ahead)):
+            return 0
+        return await self._write(lambda tx: changes.tell_ends(tx, ahead, limit))
 
     # --- connecting
 

@@ -378,6 +378,8 @@ async def test_a_revoked_account_is_erased_when_it_was_kept_for_long_enough(hous
     await retention(house).work_off()
     assert await house.store.account(revoked.id) is None
     assert {row[0] for row in rows(engine, "accounts")} == {pending.id, active.id}
+    house.clock.offset += timedelta(minutes=1)
+    await retention(house).work_off()
     events = await house.store.events_of(revoked.id, limit=9)
     assert [event.kind for event in events][-1] == "account_erased" and {event.profile_id for event in events} == {""}
     await Linker(house.store, "me").work_off()

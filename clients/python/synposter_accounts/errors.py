@@ -162,6 +162,12 @@ class ResponseWithheld(AccountsError):
     reason = "RESPONSE_WITHHELD"
 
 
+class ResumeTokenTooOld(AccountsError):
+    """What changed since cannot be told any more: watch without a token, which lists the accounts anew."""
+
+    reason = "RESUME_TOKEN_TOO_OLD"
+
+
 class InternalFault(AccountsError):
     """A fault of the service; `metadata["incident"]` is what its operators look for."""
 
