@@ -20,6 +20,7 @@ from server.accounts.blocks import Blocks
 from server.accounts.bulkhead import Bulkhead
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
+from server.accounts.endings import Endings
 from server.accounts.erase import Eraser, Retention
 from server.accounts.errors import StoreUnavailable
 from server.accounts.exchange import Exchanger
@@ -33,6 +34,7 @@ from server.accounts.refresh import Refresher
 from server.accounts.refusals import Refusals
 from server.accounts.revoke import Revoker
 from server.accounts.usage import UsageLog
+from server.accounts.watching import Watching
 from server.config import Settings
 from server.parts import DEFINITIONS, key_user, new_id, open_engine, platform_apis, registered_platforms
 from server.platforms.http import Sender
@@ -43,6 +45,7 @@ from server.rpc.guard import Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.platform_service import PlatformService
+from server.rpc.resume_tokens import ResumeTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
 from server.storage.journal import FileJournal
@@ -105,6 +108,7 @@ class App:
             await self.blocks.follow()
             await self.refresher.can_store()
             await self._free_dead_leases()
+            await self.watching.start()
             await self._open_ports()
         except BaseException:
             self.engine.close()
@@ -125,6 +129,7 @@ class App:
         timeout = self.settings.server.drain_timeout
         log.info("draining", extra={"timeout": timeout.total_seconds()})
         self.grpc.not_serving()
+        await self.watching.stop()
         for worker in (self.refresher, self.identities, self.revoker):
             worker.stop()
         try:
@@ -197,8 +202,20 @@ class App:
         self.linker = Linker(self.store, owner)
         self.eraser = Eraser(self.store, self.platforms, self.revoker)
         retention = settings.retention
+        self.endings = Endings(self.store, settings.watch.expiring_soon)
+        self.watching = Watching(
+            self.store,
+            self.reader,
+            self.blocks,
+            self.metrics,
+            self._monotonic,
+            heartbeat=settings.watch.heartbeat,
+            most=settings.watch.watchers,
+        )
+        self.store.on_change = self.watching.poke
         self.retention = Retention(self.store, revoked_accounts=retention.revoked_accounts, audit=retention.audit)
         self.metrics.watch(self.gates, self.journal)
+        self.metrics.watch_watchers(lambda: self.watching.count)
         self.metrics.watch_keys(lambda: self.keys.wraps, lambda: vault.broken)
 
     def _rate(self, name: str) -> float:
@@ -210,10 +227,20 @@ class App:
 
     async def _open_ports(self) -> None:
         settings = self.settings.server
-        page_tokens = PageTokens(await self.store.page_token_key())
+        token_key = await self.store.page_token_key()
+        page_tokens, resume_tokens = PageTokens(token_key), ResumeTokens(token_key)
         self.certificates = self._certificates()
         self.grpc = GrpcServer(
-            AccountService(self.connector, self.reader, self.fresh, self.revoker, self.eraser, page_tokens),
+            AccountService(
+                self.connector,
+                self.reader,
+                self.fresh,
+                self.revoker,
+                self.eraser,
+                page_tokens,
+                self.watching,
+                resume_tokens,
+            ),
             PlatformService(self.actor, UsageLog(self.store, self.reader), page_tokens),
             OperationsService(self.explainer, AuditLog(self.store), page_tokens),
             Policy(self._credentials(), self.blocks, self.refusals, clock=self._monotonic),
@@ -291,6 +318,7 @@ class App:
         every(2, "keys", self.keys.follow)
         every(SERVED_SECONDS, "served", self.served.keep)
         every(1, "audit", self.linker.work_off)
+        every(30, "endings", self.endings.work_off)
         every(5, "erase", self.eraser.work_off)
         every(RETENTION_SECONDS, "retention", self.retention.work_off)
         every(CENSUS_SECONDS, "census", self._census)

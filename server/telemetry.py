@@ -125,6 +125,13 @@ class Metrics:
         self._calls_in_flight = Gauge(
             "accounts_calls_in_flight", "Calls on accounts' behalf under way.", ["platform"], registry=self.registry
         )
+        self._watchers = Gauge("accounts_watchers", "Watches under way.", registry=self.registry)
+        self._cut_off = Counter(
+            "accounts_watchers_cut_off",
+            "Watchers that were ended: slow ones, those of blocked callers; all of them at once where there was a gap.",
+            ["why"],
+            registry=self.registry,
+        )
         self._of_refresh = cache(self._children_of_refresh)
         self._of_call = cache(self._children_of_call)
 
@@ -186,6 +193,13 @@ class Metrics:
 
     def refused(self, method: str, reason: str) -> None:
         self._refusals.labels(method, reason).inc()
+
+    def watch_watchers(self, count: Callable[[], float]) -> None:
+        """Reads how many watches are under way, whenever it is asked for."""
+        self._watchers.set_function(count)
+
+    def cut_off(self, why: str) -> None:
+        self._cut_off.labels(why).inc()
 
     def serve(self, host: str, port: int) -> int:
         """Serves /metrics on a port of its own, from a thread of its own; the port that was bound."""

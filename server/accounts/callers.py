@@ -34,6 +34,8 @@ class Limits:
     revokes_a_minute: int | None = None
     pending_connects: int | None = None
     """Connects that were begun and have not ended; all processes together."""
+    watchers: int | None = None
+    """Watches under way at once."""
 
 
 @dataclass(frozen=True, slots=True)

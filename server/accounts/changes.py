@@ -38,6 +38,9 @@ class Mark:
     event_id: str
 
 
+BEGINNING: Final = Mark(0, "")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
     """One committed change of an account."""

@@ -100,6 +100,9 @@ class Observer(Protocol):
 
     def acted(self, platform: str, method: str, outcome: str, seconds: float) -> None: ...
 
+    def cut_off(self, why: str) -> None:
+        """A watcher was ended: it is "slow", its caller is "blocked"; or all of them were, since there is a "gap"."""
+
 
 class Journal(Protocol):
     """Where a refreshed token set goes that the database will not take: sealed, on disk, until it does."""

@@ -40,12 +40,7 @@ class Reader:
 
         Without a profile it lists all the profiles the caller sees, for which it needs `list_all`.
         """
-        if profile_id is None and Permission.LIST_ALL not in caller.permissions:
-            raise CallerNotPermitted(
-                "profile_id may be left out only with the permission list_all", permission=Permission.LIST_ALL
-            )
-        if platform is not None and platform not in self._platforms:
-            raise UnknownPlatform(platform, tuple(sorted(self._platforms)))
+        self.check(caller, profile_id=profile_id, platform=platform)
         if profile_id is not None and not caller.sees_profile(profile_id):
             return NOTHING
         if platform is not None and not caller.sees_platform(platform):
@@ -57,3 +52,12 @@ class Reader:
             statuses=statuses,
         )
         return await self._store.list_accounts(which, after=after, size=size)
+
+    def check(self, caller: Caller, *, profile_id: str | None, platform: str | None) -> None:
+        """Whether the caller may ask for such accounts. Raises CallerNotPermitted, UnknownPlatform."""
+        if profile_id is None and Permission.LIST_ALL not in caller.permissions:
+            raise CallerNotPermitted(
+                "profile_id may be left out only with the permission list_all", permission=Permission.LIST_ALL
+            )
+        if platform is not None and platform not in self._platforms:
+            raise UnknownPlatform(platform, tuple(sorted(self._platforms)))

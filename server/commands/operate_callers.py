@@ -140,4 +140,5 @@ def limits(caller: CallerSettings) -> str:
     calls = "as many calls as it likes" if caller.rate is None else f"{caller.rate:g} calls a second"
     most = caller.accounts_a_minute
     accounts = "of as many accounts as it likes" if most is None else f"of {most:,} accounts a minute"
-    return f"{calls}, {accounts}, and {caller.revokes_a_minute:,} revokes a minute"
+    revokes = f"{caller.revokes_a_minute:,} revokes a minute"
+    return f"{calls}, {accounts}, {revokes}, and watch {caller.watchers:,} times at once"

@@ -105,6 +105,14 @@ class Retention(Section):
     audit: Span = timedelta(days=400)
 
 
+class Watch(Section):
+    """How accounts are watched."""
+
+    heartbeat: Span = timedelta(seconds=30)
+    expiring_soon: Span = timedelta(days=7)
+    watchers: int = Field(default=5_000, ge=1, le=100_000)
+
+
 class Platform(Section):
     """Our registration at one platform, and the endpoints that differ from its definition."""
 
@@ -153,6 +161,7 @@ class CallerSettings(Section):
     accounts_a_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     revokes_a_minute: int = Field(default=1_000, ge=1, le=1_000_000)
     pending_connects: int = Field(default=10_000, ge=1, le=1_000_000)
+    watchers: int = Field(default=1_000, ge=1, le=100_000)
 
     def routes_by_platform(self) -> dict[str, tuple[Route, ...]]:
         found: dict[str, tuple[Route, ...]] = {}
@@ -170,7 +179,9 @@ class CallerSettings(Section):
             redirect_uris=frozenset(self.redirect_uris),
             allow_shim_completion=self.allow_shim_completion,
             routes=self.routes_by_platform(),
-            limits=Limits(self.rate, self.accounts_a_minute, self.revokes_a_minute, self.pending_connects),
+            limits=Limits(
+                self.rate, self.accounts_a_minute, self.revokes_a_minute, self.pending_connects, self.watchers
+            ),
         )
 
 
@@ -191,6 +202,7 @@ class Settings(BaseSettings):
     keys: Keys
     refresh: Refresh = Refresh()
     retention: Retention = Retention()
+    watch: Watch = Watch()
     platforms: dict[str, Platform] = {}
     callers: dict[str, CallerSettings] = {}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 from synposter.accounts.v1 import account_service_pb2 as pb
 
 from server.accounts.callers import Caller
@@ -10,9 +13,12 @@ from server.accounts.erase import Eraser
 from server.accounts.fresh import FreshTokens
 from server.accounts.read import Reader
 from server.accounts.revoke import Revoker
+from server.accounts.watching import Watching
 from server.rpc import fields
-from server.rpc.messages import write_account, write_time
+from server.rpc.messages import Encoded, write_account, write_time
 from server.rpc.page_tokens import Listing, PageTokens
+from server.rpc.resume_tokens import ResumeTokens, Watched
+from server.rpc.watch import place_of, told
 
 
 class AccountService:
@@ -26,6 +32,8 @@ class AccountService:
         revoker: Revoker,
         eraser: Eraser,
         page_tokens: PageTokens,
+        watching: Watching,
+        resume_tokens: ResumeTokens,
     ) -> None:
         self._connector = connector
         self._reader = reader
@@ -33,6 +41,8 @@ class AccountService:
         self._revoker = revoker
         self._eraser = eraser
         self._page_tokens = page_tokens
+        self._watching = watching
+        self._resume_tokens = resume_tokens
 
     async def BeginConnect(self, request: pb.BeginConnectRequest, caller: Caller) -> pb.BeginConnectResponse:  # noqa: N802
         return_url, redirect_uri = fields.endings(request)
@@ -84,6 +94,16 @@ class AccountService:
         if page.more:
             response.next_page_token = self._page_tokens.write(caller, listing, page.accounts[-1].id)
         return response
+
+    async def WatchAccounts(self, request: pb.WatchAccountsRequest, caller: Caller) -> AsyncGenerator[Encoded, None]:  # noqa: N802
+        watched = Watched(
+            profile_id=fields.profile_id(request.profile_id) if request.profile_id else None,
+            platform=request.platform or None,
+        )
+        place = self._resume_tokens.read(caller, watched, request.resume_token)
+        async with aclosing(self._watching.watch(caller, **watched._asdict(), place=place)) as all_news:
+            async for news in all_news:
+                yield told(news, self._resume_tokens.write(caller, watched, place_of(news)))
 
     async def RefreshAccount(self, request: pb.RefreshAccountRequest, caller: Caller) -> pb.RefreshAccountResponse:  # noqa: N802
         account, refreshed = await self._fresh.refresh(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NoReturn, TypeAlias
@@ -22,6 +23,7 @@ from server.accounts.refusals import Refusals
 from server.rpc import fields
 from server.rpc.credentials import Context, Credentials
 from server.rpc.errors import DeadlineTooShort, RequestTooLarge, status_of
+from server.rpc.messages import Encoded
 from server.rpc.origin import CallOrigin
 
 
@@ -65,6 +67,7 @@ LINES: Final[Mapping[str, Line]] = {
     "synposter.accounts.v1.AccountService.CompleteConnect": Line(Permission.CONNECT),
     "synposter.accounts.v1.AccountService.GetAccount": Line(Permission.READ, names="id"),
     "synposter.accounts.v1.AccountService.ListAccounts": Line(Permission.READ, lists=True),
+    "synposter.accounts.v1.AccountService.WatchAccounts": Line(Permission.READ, lists=True),
     "synposter.accounts.v1.AccountService.RefreshAccount": Line(Permission.REFRESH, names="id"),
     "synposter.accounts.v1.AccountService.Revoke": Line(Permission.REVOKE, names="id", revokes=True),
     "synposter.accounts.v1.AccountService.DeleteProfile": Line(Permission.DELETE, revokes=True, erases=True),
@@ -221,26 +224,38 @@ async def in_time(answer: Awaitable[Any]) -> Any:
 
 
 def guarded_stream(
-    behave: Callable[[Any, Caller], AsyncIterable[Message]], method: Method, policy: Policy
-) -> Callable[[Any, Context], AsyncIterator[bytes]]:
+    behave: Callable[[Any, Caller], AsyncGenerator[Message | Encoded, None]], method: Method, policy: Policy
+) -> Callable[[Any, Context], Awaitable[None]]:
     """Wraps a method that answers with a stream, whether it is asked once or by a stream."""
 
     line, parse = method.line, method.parse
 
-    async def call(raw: bytes | AsyncIterable[bytes], context: Context) -> AsyncIterator[bytes]:
+    async def call(raw: bytes | AsyncIterable[bytes], context: Context) -> None:
         caller, origin = NOBODY, CallOrigin(context)
         ORIGIN.set(origin)
         try:
             caller = policy.caller(context, line)
-            policy.admit(caller, line)
+            limits = policy.admit(caller, line)
             request = parse(raw) if isinstance(raw, bytes) else (parse(one) async for one in raw)
-            async for response in behave(request, caller):
-                yield response.SerializeToString()
+            # Closed here and now: a caller that is gone leaves nothing behind.
+            async with aclosing(behave(request, caller)) as responses:
+                async for response in responses:
+                    await context.write(encoded(response, line, limits))
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)
             await refuse(context, error)
 
     return call
+
+
+def encoded(response: Message | Encoded, line: Line, limits: CallerLimits) -> bytes:
+    """A response of a stream as bytes; its accounts are held against the caller's limits. Raises RateLimited."""
+    if not isinstance(response, Encoded):
+        return response.SerializeToString()
+    if line.lists and response.account_ids:
+        limits.listing()
+        limits.listed(response.account_ids)
+    return response.raw
 
 
 def parser(message: type[Message]) -> Parse:

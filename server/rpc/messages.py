@@ -7,7 +7,7 @@ copied 6.5 us, and with datetimes left to protobuf 16 us.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
@@ -15,6 +15,13 @@ from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
 from server.accounts.model import Account
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Encoded(NamedTuple):
+    """A response as bytes, and the accounts that it shows."""
+
+    raw: bytes
+    account_ids: tuple[str, ...] = ()
 
 
 def write_account(into: ConnectedAccount, account: Account) -> None:

@@ -27,8 +27,8 @@ class Listing(NamedTuple):
     statuses: frozenset[Status]
 
 
-class PageTokens:
-    """Seals the place after which the next page begins (AES-256-GCM), bound to who asks and for what."""
+class Seal:
+    """Seals a place as a token (AES-256-GCM), bound to who asks and for what."""
 
     def __init__(self, key: bytes) -> None:
         """`key` is 32 random bytes, the same for all servers of one database."""
@@ -36,21 +36,37 @@ class PageTokens:
             raise ValueError("the page token key must be 32 bytes")
         self._cipher = AESGCM(key)
 
-    def write(self, caller: Caller, listing: Listing | EventFilter, last_id: str) -> str:
+    def seal(self, place: str, bound: bytes) -> str:
         nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + self._cipher.encrypt(nonce, last_id.encode(), bound_to(caller, listing))
+        sealed = nonce + self._cipher.encrypt(nonce, place.encode(), bound)
         return urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+    def open(self, token: str, bound: bytes) -> str:
+        """Raises ValueError for a token that is none, or is bound to something else."""
+        sealed = decoded(token)
+        try:
+            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound).decode()
+        except InvalidTag:
+            raise ValueError("not sealed so") from None
+
+
+class PageTokens:
+    """Seals the place after which the next page begins."""
+
+    def __init__(self, key: bytes) -> None:
+        self._seal = Seal(key)
+
+    def write(self, caller: Caller, listing: Listing | EventFilter, last_id: str) -> str:
+        return self._seal.seal(last_id, bound_to(caller, listing))
 
     def read(self, caller: Caller, listing: Listing | EventFilter, token: str) -> str:
         """The place to go on after; empty for no token. Raises InvalidField for a token that is not of this list."""
         if not token:
             return ""
         try:
-            sealed = decoded(token)
-            opened = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to(caller, listing))
-        except (ValueError, InvalidTag):
+            return self._seal.open(token, bound_to(caller, listing))
+        except ValueError:
             raise InvalidField("page_token", "must be the next_page_token of this caller and this filter") from None
-        return opened.decode()
 
 
 def decoded(token: str) -> bytes:

@@ -76,6 +76,8 @@ class Store:
         self.clock = engine.clock
         self._statements = Statements()
         self._takes_writes = True
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after each commit of this process that changes an account."""
         self._refreshes = Gathered(self._commit_refreshes)
         self._uses = Gathered(self._record_uses)
 
@@ -385,18 +387,19 @@ class Store:
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         origin = ORIGIN.get()()
 
-        def run(database: Any) -> T:
+        def run(database: Any) -> tuple[T, bool]:
             tx = self._transaction(database, origin)
             result = work(tx)
-            tx.write_events()
-            return result
+            return result, tx.write_events()
 
         try:
-            result = await self._engine.write(run)
+            result, changes_accounts = await self._engine.write(run)
         except StoreUnavailable:
             self._takes_writes = False
             raise
         self._takes_writes = True
+        if changes_accounts:
+            self.on_change()
         return result
 
     def _transaction(self, database: Database, origin: Origin = NOWHERE) -> Transaction:

@@ -111,10 +111,13 @@ class Transaction:
         for event in self._events:
             event["profile_id"], event["personal"] = "", None
 
-    def write_events(self) -> None:
-        """Numbers the changes of accounts from the one counter row, last, so that numbers follow the commits."""
+    def write_events(self) -> bool:
+        """Numbers the changes of accounts from the one counter row, last, so that numbers follow the commits.
+
+        Says whether there are any.
+        """
         if not self._events:
-            return
+            return False
         changes = [event for event in self._events if event["kind"].changes_account]
         if changes:
             taken = self.run("take_numbers", take_numbers, count=len(changes)).fetchone()[0]
@@ -122,6 +125,7 @@ class Transaction:
                 event["number"] = number
         for block in blocks(self._events):
             self._insert(block)
+        return bool(changes)
 
     def _insert(self, events: Sequence[dict[str, Any]]) -> None:
         statement = self.statements.get(("events", len(events)), self.database, lambda: insert_events(len(events)))

@@ -95,7 +95,7 @@ def test_the_least_settings_have_sensible_defaults(folder: Path) -> None:
     [caller] = settings.callers_by_key().values()
     assert caller.permissions == {Permission.CONNECT, Permission.READ}
     assert caller.sees_profile("anything") and not caller.allow_shim_completion
-    assert caller.limits == Limits(None, None, revokes_a_minute=1_000, pending_connects=10_000)
+    assert caller.limits == Limits(None, None, revokes_a_minute=1_000, pending_connects=10_000, watchers=1_000)
 
 
 def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

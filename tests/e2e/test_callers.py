@@ -79,10 +79,11 @@ def test_check_says_in_words_what_a_caller_may_do_and_see(local: Local) -> None:
     for sentence in (
         "web is let in.",
         "It proves itself with a certificate that names dns:web.test.",
-        "It may read: GetAccount, ListAccounts, ListUsage.",
+        "It may read: GetAccount, ListAccounts, WatchAccounts, ListUsage.",
         "It may not revoke: Revoke.",
         "It sees acme/… profiles, on twitter platforms.",
-        "In each process it may make 20 calls a second, of 1,000 accounts a minute, and 1,000 revokes a minute.",
+        "In each process it may make 20 calls a second, of 1,000 accounts a minute, 1,000 revokes a minute, "
+        "and watch 1,000 times at once.",
     ):
         assert sentence in words.splitlines()
     key = local.settings["callers"]["local"]["api_keys_sha256"][0]

@@ -16,10 +16,12 @@ from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_p
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Permission
 from server.accounts.calls import ApiAnswer, ApiCall
+from server.accounts.changes import Mark
 from server.accounts.events import EventFilter, EventPage, Refusal
 from server.accounts.explain import Story
 from server.accounts.flow import Begun
 from server.accounts.model import Account, Block, ErasedAccount, Page, PlatformRevocation, Receipt, Status, StatusReason
+from server.accounts.news import Listing, Place
 from server.accounts.refusals import Refusals
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
@@ -28,6 +30,7 @@ from server.rpc.guard import LINES, Line, Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.platform_service import PlatformService
+from server.rpc.resume_tokens import ResumeTokens
 from server.rpc.server import GrpcServer
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -71,6 +74,7 @@ class UseCases:
             "complete": (make_account(),),
             "get": make_account(),
             "list": Page((make_account(),), more=False),
+            "watch": (Listing((make_account(),), Place(Mark(7, ID))),),
             "refresh": (make_account(), True),
             "explain": Story(make_account(), None, (), "it is refreshed", MOMENT, ""),
             "page": EventPage((), more=False),
@@ -97,6 +101,10 @@ class UseCases:
 
     async def list(self, caller: Caller, **given: Any) -> Any:
         return await self._answer("list", caller, given)
+
+    async def watch(self, caller: Caller, **given: Any) -> Any:
+        for news in await self._answer("watch", caller, given):
+            yield news
 
     async def refresh(self, caller: Caller, account_id: str, min_remaining_lifetime: timedelta | None) -> Any:
         given = {"account_id": account_id, "min_remaining_lifetime": min_remaining_lifetime}
@@ -172,7 +180,7 @@ class Edge:
         self.ping = Ping()
         cases = self.use_cases
         tokens = PageTokens(b"k" * 32)
-        service = AccountService(cases, cases, cases, cases, cases, tokens)
+        service = AccountService(cases, cases, cases, cases, cases, tokens, cases, ResumeTokens(b"k" * 32))
         by_hash = {sha256(key.encode()).digest(): caller for key, caller in by_key.items()}
         self.blocks = Blocks(cases)
         self.now = 0.0
@@ -201,7 +209,16 @@ class Edge:
         await self.server.stop(timedelta(0))
 
     async def call(self, method: str, request: Any, key: str = "full-key", timeout: float = 10) -> Any:  # noqa: ASYNC109
-        return await getattr(self.stub, method)(request, metadata=bearer(key), timeout=timeout)
+        return await self.answer(method, request, bearer(key), timeout)
+
+    async def answer(self, method: str, request: Any, metadata: Any, timeout: float = 10) -> Any:  # noqa: ASYNC109
+        """The response; of a stream the first one."""
+        call = getattr(self.stub, method)(request, metadata=metadata, timeout=timeout)
+        if not isinstance(call, grpc.aio.UnaryStreamCall):
+            return await call
+        first = await call.read()
+        call.cancel()
+        return first
 
     async def refusal(self, method: str, request: Any, key: str = "full-key") -> Any:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

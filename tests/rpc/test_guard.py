@@ -18,6 +18,7 @@ REQUESTS = {
     "CompleteConnect": pb.CompleteConnectRequest(profile_id="acme:ada", completion_code="code"),
     "GetAccount": pb.GetAccountRequest(id=ID),
     "ListAccounts": pb.ListAccountsRequest(profile_id="acme:ada"),
+    "WatchAccounts": pb.WatchAccountsRequest(profile_id="acme:ada"),
     "RefreshAccount": pb.RefreshAccountRequest(id=ID),
     "Revoke": pb.RevokeRequest(id=ID),
     "DeleteProfile": pb.DeleteProfileRequest(profile_id="acme:ada"),
@@ -31,6 +32,7 @@ PROMISED = {
     "CompleteConnect": Permission.CONNECT,
     "GetAccount": Permission.READ,
     "ListAccounts": Permission.READ,
+    "WatchAccounts": Permission.READ,
     "RefreshAccount": Permission.REFRESH,
     "Revoke": Permission.REVOKE,
     "DeleteProfile": Permission.DELETE,
@@ -70,7 +72,7 @@ async def test_a_caller_with_the_permission_is_let_in(edge, tools, method) -> No
 @pytest.mark.parametrize("stranger", STRANGERS)
 async def test_a_stranger_is_let_in_nowhere(edge, tools, method, stranger) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await getattr(edge.stub, method)(REQUESTS[method], metadata=STRANGERS[stranger])
+        await edge.answer(method, REQUESTS[method], STRANGERS[stranger])
     refusal = tools.refusal_of(caught.value)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNKNOWN")
     assert "full-key" not in refusal.raw + refusal.text

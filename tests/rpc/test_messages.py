@@ -15,7 +15,7 @@ from synposter.accounts.v1 import connected_account_pb2
 from server.accounts.model import PlatformRevocation, Status, StatusReason
 from server.rpc.messages import write_account, write_time
 
-NOT_A_CREDENTIAL = {"page_token", "next_page_token", "access_token_expire_time"}
+NOT_A_CREDENTIAL = {"page_token", "next_page_token", "resume_token", "access_token_expire_time"}
 
 
 def file_descriptors():

@@ -12,6 +12,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class AccountChangeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACCOUNT_CHANGE_KIND_UNSPECIFIED: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_CONNECTED: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_RECONNECTED: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_IDENTITY_CHANGED: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_SCOPES_CHANGED: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_EXPIRED: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_EXPIRING_SOON: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_REVOKED: _ClassVar[AccountChangeKind]
+    ACCOUNT_CHANGE_KIND_DELETED: _ClassVar[AccountChangeKind]
+
 class PlatformRevocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PLATFORM_REVOCATION_UNSPECIFIED: _ClassVar[PlatformRevocation]
@@ -20,6 +32,15 @@ class PlatformRevocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PLATFORM_REVOCATION_NOT_SUPPORTED: _ClassVar[PlatformRevocation]
     PLATFORM_REVOCATION_KEPT_FOR_SIBLING: _ClassVar[PlatformRevocation]
     PLATFORM_REVOCATION_NOTHING_TO_REVOKE: _ClassVar[PlatformRevocation]
+ACCOUNT_CHANGE_KIND_UNSPECIFIED: AccountChangeKind
+ACCOUNT_CHANGE_KIND_CONNECTED: AccountChangeKind
+ACCOUNT_CHANGE_KIND_RECONNECTED: AccountChangeKind
+ACCOUNT_CHANGE_KIND_IDENTITY_CHANGED: AccountChangeKind
+ACCOUNT_CHANGE_KIND_SCOPES_CHANGED: AccountChangeKind
+ACCOUNT_CHANGE_KIND_EXPIRED: AccountChangeKind
+ACCOUNT_CHANGE_KIND_EXPIRING_SOON: AccountChangeKind
+ACCOUNT_CHANGE_KIND_REVOKED: AccountChangeKind
+ACCOUNT_CHANGE_KIND_DELETED: AccountChangeKind
 PLATFORM_REVOCATION_UNSPECIFIED: PlatformRevocation
 PLATFORM_REVOCATION_CONFIRMED: PlatformRevocation
 PLATFORM_REVOCATION_PENDING: PlatformRevocation
@@ -116,6 +137,54 @@ class ListAccountsResponse(_message.Message):
     accounts: _containers.RepeatedCompositeFieldContainer[_connected_account_pb2.ConnectedAccount]
     next_page_token: str
     def __init__(self, accounts: _Optional[_Iterable[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class WatchAccountsRequest(_message.Message):
+    __slots__ = ("profile_id", "platform", "resume_token")
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    profile_id: str
+    platform: str
+    resume_token: str
+    def __init__(self, profile_id: _Optional[str] = ..., platform: _Optional[str] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class WatchAccountsResponse(_message.Message):
+    __slots__ = ("listing", "change", "heartbeat", "resume_token")
+    LISTING_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    listing: AccountListing
+    change: AccountChange
+    heartbeat: Heartbeat
+    resume_token: str
+    def __init__(self, listing: _Optional[_Union[AccountListing, _Mapping]] = ..., change: _Optional[_Union[AccountChange, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class AccountListing(_message.Message):
+    __slots__ = ("accounts", "complete")
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    accounts: _containers.RepeatedCompositeFieldContainer[_connected_account_pb2.ConnectedAccount]
+    complete: bool
+    def __init__(self, accounts: _Optional[_Iterable[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]]] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class AccountChange(_message.Message):
+    __slots__ = ("kind", "account_id", "account", "status_reason", "change_time")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_TIME_FIELD_NUMBER: _ClassVar[int]
+    kind: AccountChangeKind
+    account_id: str
+    account: _connected_account_pb2.ConnectedAccount
+    status_reason: _connected_account_pb2.StatusReason
+    change_time: _timestamp_pb2.Timestamp
+    def __init__(self, kind: _Optional[_Union[AccountChangeKind, str]] = ..., account_id: _Optional[str] = ..., account: _Optional[_Union[_connected_account_pb2.ConnectedAccount, _Mapping]] = ..., status_reason: _Optional[_Union[_connected_account_pb2.StatusReason, str]] = ..., change_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class RefreshAccountRequest(_message.Message):
     __slots__ = ("id", "min_remaining_lifetime")

@@ -61,6 +61,11 @@ class AccountServiceStub:
                 request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsRequest.SerializeToString,
                 response_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsResponse.FromString,
                 _registered_method=True)
+        self.WatchAccounts = channel.unary_stream(
+                '/synposter.accounts.v1.AccountService/WatchAccounts',
+                request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.WatchAccountsRequest.SerializeToString,
+                response_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.WatchAccountsResponse.FromString,
+                _registered_method=True)
         self.RefreshAccount = channel.unary_unary(
                 '/synposter.accounts.v1.AccountService/RefreshAccount',
                 request_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.RefreshAccountRequest.SerializeToString,
@@ -126,6 +131,23 @@ class AccountServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchAccounts(self, request, context):
+        """Lists accounts as they stand, then tells each change of them in the order of the commits, until the caller ends the
+        call. Permission `read`.
+
+        Each response carries a resume token: a call with the last one goes on behind that response. Nothing is left out. A
+        change may come again after a resume, and an account may already show changes that are told later. What a caller may
+        not see is not told. Where nothing changes, a heartbeat comes at least every 30 seconds (as configured); it says that
+        nothing is missing up to now.
+
+        The stream ends without an error when the server is leaving, and with UNAVAILABLE when the connection is cut, which
+        the server does every half hour: call again with the last resume token. A caller that reads too slowly gets
+        RATE_LIMITED and may resume. RESUME_TOKEN_TOO_OLD means: call again without a token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RefreshAccount(self, request, context):
         """Refreshes an account's access token now, unless it lives for long enough. Permission `refresh`.
 
@@ -181,6 +203,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.ListAccounts,
                     request_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsRequest.FromString,
                     response_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsResponse.SerializeToString,
+            ),
+            'WatchAccounts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchAccounts,
+                    request_deserializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.WatchAccountsRequest.FromString,
+                    response_serializer=synposter_dot_accounts_dot_v1_dot_account__service__pb2.WatchAccountsResponse.SerializeToString,
             ),
             'RefreshAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.RefreshAccount,
@@ -313,6 +340,33 @@ class AccountService:
             '/synposter.accounts.v1.AccountService/ListAccounts',
             synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsRequest.SerializeToString,
             synposter_dot_accounts_dot_v1_dot_account__service__pb2.ListAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/synposter.accounts.v1.AccountService/WatchAccounts',
+            synposter_dot_accounts_dot_v1_dot_account__service__pb2.WatchAccountsRequest.SerializeToString,
+            synposter_dot_accounts_dot_v1_dot_account__service__pb2.WatchAccountsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,62 @@
+"""Writes what watchers are told as bytes: what is alike for many of them is encoded once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from synposter.accounts.v1 import account_service_pb2 as pb
+
+from server.accounts.changes import Change
+from server.accounts.events import EventKind
+from server.accounts.news import Heartbeat, Listing, News, Place
+from server.rpc.messages import Encoded, write_account, write_time
+
+KINDS: Final = {
+    EventKind.CONNECTED: pb.ACCOUNT_CHANGE_KIND_CONNECTED,
+    EventKind.RECONNECTED: pb.ACCOUNT_CHANGE_KIND_RECONNECTED,
+    EventKind.IDENTITY_CHANGED: pb.ACCOUNT_CHANGE_KIND_IDENTITY_CHANGED,
+    EventKind.SCOPES_CHANGED: pb.ACCOUNT_CHANGE_KIND_SCOPES_CHANGED,
+    EventKind.EXPIRED: pb.ACCOUNT_CHANGE_KIND_EXPIRED,
+    EventKind.EXPIRING_SOON: pb.ACCOUNT_CHANGE_KIND_EXPIRING_SOON,
+    EventKind.REVOKED: pb.ACCOUNT_CHANGE_KIND_REVOKED,
+    EventKind.ACCOUNT_ERASED: pb.ACCOUNT_CHANGE_KIND_DELETED,
+}
+HEARTBEAT: Final = pb.WatchAccountsResponse(heartbeat=pb.Heartbeat()).SerializeToString()
+
+
+def place_of(news: News) -> Place:
+    return news.place if isinstance(news, Listing) else Place(news.mark)
+
+
+def told(news: News, resume_token: str) -> Encoded:
+    """Encoded messages of one type that follow each other are read as one, with the fields of both."""
+    token = pb.WatchAccountsResponse(resume_token=resume_token).SerializeToString()
+    match news:
+        case Heartbeat():
+            return Encoded(HEARTBEAT + token)
+        case Listing():
+            return Encoded(listing(news) + token, tuple(account.id for account in news.accounts))
+        case Change():
+            return Encoded(change(news) + token, (news.account_id,))
+
+
+def listing(news: Listing) -> bytes:
+    message = pb.WatchAccountsResponse()
+    message.listing.complete = news.complete
+    for account in news.accounts:
+        write_account(message.listing.accounts.add(), account)
+    return message.SerializeToString()
+
+
+@lru_cache(256)
+def change(news: Change) -> bytes:
+    message = pb.WatchAccountsResponse()
+    into = message.change
+    into.kind = KINDS[EventKind(news.kind)]
+    into.account_id = news.account_id
+    into.status_reason = news.reason.value  # type: ignore[assignment]  # the model's values are the proto's numbers
+    write_time(into.change_time, news.time)
+    if news.account is not None:
+        write_account(into.account, news.account)
+    return message.SerializeToString()
