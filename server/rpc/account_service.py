@@ -101,9 +101,10 @@ class AccountService:
             platform=request.platform or None,
         )
         place = self._resume_tokens.read(caller, watched, request.resume_token)
+        token_of = self._resume_tokens.writer(caller, watched)
         async with aclosing(self._watching.watch(caller, **watched._asdict(), place=place)) as all_news:
             async for news in all_news:
-                yield told(news, self._resume_tokens.write(caller, watched, place_of(news)))
+                yield told(news, token_of(place_of(news)))
 
     async def RefreshAccount(self, request: pb.RefreshAccountRequest, caller: Caller) -> pb.RefreshAccountResponse:  # noqa: N802
         account, refreshed = await self._fresh.refresh(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -31,10 +32,15 @@ class ResumeTokens:
         # Those of one caller who watch the same share the token of a change.
         self._sealed = lru_cache(SHARED)(self._seal.seal)
 
-    def write(self, caller: Caller, watched: Watched, place: Place) -> str:
-        after = LISTED if place.after is None else place.after
-        text = f"{place.mark.number} {place.mark.event_id} {sight(caller)} {after}"
-        return self._sealed(text, bound_to(caller, watched))
+    def writer(self, caller: Caller, watched: Watched) -> Callable[[Place], str]:
+        """Writes the tokens of one watch."""
+        bound, seen = bound_to(caller, watched), sight(caller)
+
+        def write(place: Place) -> str:
+            after = LISTED if place.after is None else place.after
+            return self._sealed(f"{place.mark.number} {place.mark.event_id} {seen} {after}", bound)
+
+        return write
 
     def read(self, caller: Caller, watched: Watched, token: str) -> Place | None:
         """None for no token. Raises InvalidField; ResumeTokenTooOld if the caller may see others than then."""
@@ -54,7 +60,6 @@ def bound_to(caller: Caller, watched: Watched) -> bytes:
     return length_prefixed([caller.name, "watched accounts", watched.profile_id or "", watched.platform or ""])
 
 
-@lru_cache(SHARED)
 def sight(caller: Caller) -> str:
     """What the caller may see, in few characters."""
     platforms = ["all"] if caller.platforms is None else ["some", *sorted(caller.platforms)]

@@ -19,6 +19,7 @@ ACCOUNT = ConnectedAccount(
 )
 ACCOUNT.create_time.FromDatetime(datetime(2026, 11, 24, 12, 0, 0, 5, tzinfo=UTC))
 HANG = "hang"
+END = "end"
 PATIENCE = 5.0  # seconds after which a call that should have been given up fails
 MANY = 20  # no test makes as many calls
 
@@ -64,6 +65,20 @@ class Told(pb_grpc.AccountServiceServicer, platform_grpc.PlatformServiceServicer
 
     async def ListAccounts(self, request: Any, context: Any) -> Any:
         return await self.answer(request, context, pb.ListAccountsResponse(accounts=[ACCOUNT]))
+
+    async def WatchAccounts(self, request: Any, context: Any) -> Any:
+        """Streams what is in line, up to a status, END, or the end of the line; then it hangs."""
+        assert len(self.requests) < MANY, "a client that does not stop"
+        self.requests.append(pb.WatchAccountsRequest.FromString(request.SerializeToString()))
+        while self.line:
+            news = self.line.pop(0)
+            if news == END:
+                return
+            if isinstance(news, status_pb2.Status):
+                status = rpc_status.to_status(news)
+                await context.abort(status.code, status.details, status.trailing_metadata)
+            yield news
+        await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
 
     async def RefreshAccount(self, request: Any, context: Any) -> Any:
         return await self.answer(request, context, pb.RefreshAccountResponse(account=ACCOUNT))

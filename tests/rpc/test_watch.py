@@ -132,7 +132,7 @@ async def test_a_caller_that_goes_leaves_nothing_behind(edge: Any, tools: Any) -
 ])  # fmt: skip
 def test_a_token_is_good_for_its_caller_and_its_filter_alone(caller: Caller, watched: Watched) -> None:
     tokens = ResumeTokens(b"k" * 32)
-    token = tokens.write(ONE, PROFILE, Place(MARK))
+    token = tokens.writer(ONE, PROFILE)(Place(MARK))
     assert tokens.read(ONE, PROFILE, token) == Place(MARK)
     with pytest.raises(InvalidField):
         tokens.read(caller, watched, token)
@@ -148,13 +148,13 @@ def test_a_token_is_good_for_its_caller_and_its_filter_alone(caller: Caller, wat
 def test_a_caller_that_may_see_other_accounts_than_then_lists_again(now: Caller) -> None:
     tokens = ResumeTokens(b"k" * 32)
     with pytest.raises(ResumeTokenTooOld):
-        tokens.read(now, PROFILE, tokens.write(ONE, PROFILE, Place(MARK)))
+        tokens.read(now, PROFILE, tokens.writer(ONE, PROFILE)(Place(MARK)))
 
 
 def test_watchers_of_the_same_share_the_token_of_a_change() -> None:
     tokens = ResumeTokens(b"k" * 32)
-    assert tokens.write(ONE, PROFILE, Place(MARK)) == tokens.write(ONE, PROFILE, Place(MARK))
-    assert tokens.write(ONE, PROFILE, Place(MARK)) != tokens.write(ONE, Watched(None, None), Place(MARK))
+    assert tokens.writer(ONE, PROFILE)(Place(MARK)) == tokens.writer(ONE, PROFILE)(Place(MARK))
+    assert tokens.writer(ONE, PROFILE)(Place(MARK)) != tokens.writer(ONE, Watched(None, None))(Place(MARK))
 
 
 def test_every_kind_that_is_told_has_its_name_in_the_proto() -> None:

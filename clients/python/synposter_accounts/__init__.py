@@ -32,22 +32,30 @@ from synposter_accounts.errors import (
     UserDenied,
     WrongPlatformUser,
 )
+from synposter_accounts.mirror import AsyncMirror, Mirror
 from synposter_accounts.model import (
     Account,
+    AccountChangeKind,
     AccountStatus,
     AuthorizationResponse,
+    Change,
     Connect,
     ErasedAccount,
     Erasure,
+    Heartbeat,
+    Listing,
+    News,
     PlatformRevocation,
     Refreshed,
     Revoked,
     StatusReason,
 )
 from synposter_accounts.sync import Accounts
+from synposter_accounts.watching import Watch
 
 __all__ = [
     "Account",
+    "AccountChangeKind",
     "AccountExpired",
     "AccountNotFound",
     "AccountRevoked",
@@ -56,9 +64,11 @@ __all__ = [
     "AccountsError",
     "Answer",
     "AsyncAccounts",
+    "AsyncMirror",
     "AuthorizationResponse",
     "CallerNotPermitted",
     "CallerUnknown",
+    "Change",
     "CodeRefused",
     "Connect",
     "ConnectExpired",
@@ -68,10 +78,14 @@ __all__ = [
     "DeadlineExceeded",
     "ErasedAccount",
     "Erasure",
+    "Heartbeat",
     "IdentityUnavailable",
     "InternalFault",
     "InvalidField",
+    "Listing",
+    "Mirror",
     "MissingScope",
+    "News",
     "OutcomeUnknown",
     "PlatformPaused",
     "PlatformRevocation",
@@ -89,5 +103,6 @@ __all__ = [
     "UnknownPlatform",
     "Usage",
     "UserDenied",
+    "Watch",
     "WrongPlatformUser",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -16,12 +17,14 @@ from synposter.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
 from synposter_accounts import connection, requests
 from synposter_accounts.acting import Answer, Usage, to_answer, to_usage
 from synposter_accounts.errors import from_rpc
+from synposter_accounts.mirror import AsyncMirror
 from synposter_accounts.model import (
     Account,
     AccountStatus,
     AuthorizationResponse,
     Connect,
     Erasure,
+    News,
     Refreshed,
     Revoked,
     to_account,
@@ -30,6 +33,7 @@ from synposter_accounts.model import (
     to_refreshed,
     to_revoked,
 )
+from synposter_accounts.watching import Course
 
 
 class AsyncAccounts:
@@ -118,6 +122,35 @@ class AsyncAccounts:
         """
         request = requests.refresh(account_id, min_remaining_lifetime)
         return to_refreshed(await self._call(self._stub.RefreshAccount, request))
+
+    async def watch(
+        self, profile_id: str | None = None, *, platform: str | None = None, resume_token: str = ""
+    ) -> AsyncGenerator[News, None]:
+        """What `profile_id`'s accounts are, and then every change of them, without an end: Listing, Change, Heartbeat.
+
+        It reconnects and resumes by itself. To go on in another process, keep the `resume_token` of what was dealt with
+        last. Where the service cannot tell any more what changed since, it lists the accounts again. `profile_id` may
+        be left out by callers with the permission `list_all` alone. Raises AccountsError where it cannot go on.
+        """
+        course = Course(profile_id, platform, resume_token)
+        while True:
+            error = None
+            call = self._stub.WatchAccounts(course.request, metadata=self._metadata)
+            try:
+                async for response in call:
+                    yield course.read(response)
+            except grpc.RpcError as failed:
+                error = from_rpc(failed)
+            finally:
+                call.cancel()
+            await asyncio.sleep(course.seconds_to_wait(error))
+
+    def mirror(self, profile_id: str | None = None, *, platform: str | None = None) -> AsyncMirror:
+        """A dict of the accounts by id, kept true by a task; entering it waits for all of them.
+
+        As `async with accounts.mirror("acme/7") as mirror`. The client's `timeout` is for the entry alone.
+        """
+        return AsyncMirror(self.watch(profile_id, platform=platform), self._timeout)
 
     async def revoke(self, account_id: str) -> Revoked:
         """From its return on the account cannot be used. Safe to repeat: the present outcome comes again.

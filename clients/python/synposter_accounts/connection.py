@@ -34,6 +34,13 @@ OPTIONS: Final = (
     ("grpc.service_config", READS_ARE_RETRIED),
     ("grpc.enable_retries", 1),
     ("grpc.max_receive_message_length", LARGEST_ANSWER),
+    # A watch whose connection is cut without a word notices within 80 s, and is back soon after a restart.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 # gRPC obeys http_proxy for loopback too, unless no_proxy says otherwise: the key would leave this machine in clear.
 OPTIONS_IN_CLEAR: Final = (*OPTIONS, ("grpc.enable_http_proxy", 0))

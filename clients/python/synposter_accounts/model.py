@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -63,6 +63,53 @@ class Account:
     last_refresh_time: datetime | None
     create_time: datetime | None
     update_time: datetime | None
+
+
+class AccountChangeKind(IntEnum):
+    """What happened to an account."""
+
+    UNSPECIFIED = 0
+    CONNECTED = 1
+    RECONNECTED = 2
+    IDENTITY_CHANGED = 3
+    SCOPES_CHANGED = 4
+    EXPIRED = 5
+    EXPIRING_SOON = 6
+    REVOKED = 7
+    DELETED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Some of the accounts as they stand; whatever was not listed between `begins` and `complete` does not exist."""
+
+    accounts: tuple[Account, ...]
+    begins: bool
+    complete: bool
+    resume_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of an account, with the account as it is by now: None once it is deleted."""
+
+    kind: AccountChangeKind
+    account_id: str
+    account: Account | None
+    status_reason: StatusReason
+    """Why it is EXPIRED, where that is the change."""
+    change_time: datetime | None
+    resume_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing is missing up to now."""
+
+    resume_token: str
+
+
+News: TypeAlias = Listing | Change | Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +234,23 @@ def to_erasure(message: pb.DeleteProfileResponse) -> Erasure:
         for each in message.accounts
     )
     return Erasure(message.erasure_id, time_of(message, "erase_time"), accounts)
+
+
+def to_news(message: pb.WatchAccountsResponse, *, begins: bool) -> News:
+    """News of a kind that this version does not know count as a heartbeat: they resume all the same."""
+    match message.WhichOneof("news"):
+        case "listing":
+            accounts = tuple(map(to_account, message.listing.accounts))
+            return Listing(accounts, begins, message.listing.complete, message.resume_token)
+        case "change":
+            change = message.change
+            return Change(
+                kind=known(AccountChangeKind, change.kind),
+                account_id=change.account_id,
+                account=to_account(change.account) if change.HasField("account") else None,
+                status_reason=known(StatusReason, change.status_reason),
+                change_time=time_of(change, "change_time"),
+                resume_token=message.resume_token,
+            )
+        case _:
+            return Heartbeat(message.resume_token)

@@ -15,6 +15,7 @@ from synposter.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
 from synposter_accounts import connection, requests
 from synposter_accounts.acting import Answer, Usage, to_answer, to_usage
 from synposter_accounts.errors import from_rpc
+from synposter_accounts.mirror import Mirror
 from synposter_accounts.model import (
     Account,
     AccountStatus,
@@ -29,6 +30,7 @@ from synposter_accounts.model import (
     to_refreshed,
     to_revoked,
 )
+from synposter_accounts.watching import Course, Watch
 
 
 class Accounts:
@@ -116,6 +118,22 @@ class Accounts:
         """
         request = requests.refresh(account_id, min_remaining_lifetime)
         return to_refreshed(self._call(self._stub.RefreshAccount, request))
+
+    def watch(self, profile_id: str | None = None, *, platform: str | None = None, resume_token: str = "") -> Watch:
+        """What `profile_id`'s accounts are, and then every change of them, without an end: Listing, Change, Heartbeat.
+
+        It reconnects and resumes by itself. To go on in another process, keep the `resume_token` of what was dealt with
+        last. Where the service cannot tell any more what changed since, it lists the accounts again. `profile_id` may
+        be left out by callers with the permission `list_all` alone. Raises AccountsError where it cannot go on.
+        """
+        return Watch(self._stub.WatchAccounts, self._metadata, Course(profile_id, platform, resume_token))
+
+    def mirror(self, profile_id: str | None = None, *, platform: str | None = None) -> Mirror:
+        """A dict of the accounts by id, kept true by a thread; entering it waits for all of them.
+
+        As `with accounts.mirror("acme/7") as mirror`. The client's `timeout` is for the entry alone.
+        """
+        return Mirror(self.watch(profile_id, platform=platform), self._timeout)
 
     def revoke(self, account_id: str) -> Revoked:
         """From its return on the account cannot be used. Safe to repeat: the present outcome comes again.

@@ -1,0 +1,135 @@
+"""Mirrors: a local dict of accounts that a watch keeps true."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Self
+
+from synposter_accounts.errors import AccountsError, DeadlineExceeded
+from synposter_accounts.model import Account, Change, Listing, News
+from synposter_accounts.watching import Watch
+
+
+class MirroredAccounts(Mapping[str, Account]):
+    """Accounts by id, as they were told last. Once the watch has failed for good, every look at them raises that."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._listed: set[str] = set()
+        self._error: AccountsError | None = None
+
+    def take(self, news: News) -> bool:
+        """Says whether all accounts are known with it."""
+        match news:
+            case Listing():
+                if news.begins:
+                    self._listed = set()
+                for account in news.accounts:
+                    self._accounts[account.id] = account
+                    self._listed.add(account.id)
+                if news.complete:
+                    # What is gone was deleted while nobody watched.
+                    for account_id in self._accounts.keys() - self._listed:
+                        del self._accounts[account_id]
+                return news.complete
+            case Change(account=None):
+                self._accounts.pop(news.account_id, None)
+            case Change(account=Account() as account):
+                self._accounts[account.id] = account
+        return False
+
+    def fail(self, error: AccountsError) -> None:
+        self._error = error
+
+    def __getitem__(self, account_id: str) -> Account:
+        return self._known()[account_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._known()))
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    def _known(self) -> dict[str, Account]:
+        if self._error is not None:
+            raise self._error
+        return self._accounts
+
+
+class Mirror(MirroredAccounts):
+    """Kept true by a thread, from the entry of its `with` to the exit; at the entry it waits for all accounts."""
+
+    def __init__(self, watch: Watch, timeout: float) -> None:
+        super().__init__()
+        self._watch = watch
+        self._timeout = timeout
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="accounts-mirror", daemon=True)
+
+    def _follow(self) -> None:
+        try:
+            for news in self._watch:
+                if self.take(news):
+                    self._ready.set()
+        except AccountsError as error:
+            self.fail(error)
+        finally:
+            self._ready.set()
+
+    def __enter__(self) -> Self:
+        """Raises AccountsError."""
+        self._thread.start()
+        if not self._ready.wait(self._timeout):
+            self._watch.close()
+            raise DeadlineExceeded(f"the accounts were not listed in {self._timeout:g} s")
+        self._known()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.close()
+        self._thread.join()
+
+
+class AsyncMirror(MirroredAccounts):
+    """Kept true by a task, from the entry of its `async with` to the exit; at the entry it waits for all accounts."""
+
+    def __init__(self, watch: AsyncGenerator[News, None], timeout: float) -> None:
+        super().__init__()
+        self._watch = watch
+        self._timeout = timeout
+        self._ready = asyncio.Event()
+
+    async def _follow(self) -> None:
+        try:
+            async for news in self._watch:
+                if self.take(news):
+                    self._ready.set()
+        except AccountsError as error:
+            self.fail(error)
+        finally:
+            self._ready.set()
+
+    async def __aenter__(self) -> Self:
+        """Raises AccountsError."""
+        self._task = asyncio.create_task(self._follow())
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._ready.wait()
+            self._known()
+        except BaseException as error:
+            await self._end()
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceeded(f"the accounts were not listed in {self._timeout:g} s") from None
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task

@@ -1,0 +1,227 @@
+"""What the clients make of a watch: news, reconnects that resume, and mirrors that stay true."""
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from synposter.accounts.v1 import account_service_pb2 as pb
+from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
+from synposter_accounts import (
+    AccountChangeKind,
+    AccountsError,
+    CallerNotPermitted,
+    Change,
+    DeadlineExceeded,
+    Heartbeat,
+    InvalidField,
+    Listing,
+    RateLimited,
+    StatusReason,
+)
+from synposter_accounts.watching import Course
+
+from tests.clients.either import Either
+from tests.clients.told import ACCOUNT, END, Told, failure, info
+
+
+def account(account_id: str, handle: str = "ada") -> ConnectedAccount:
+    return ConnectedAccount(id=account_id, profile_id="p", platform="twitter", handle=handle)
+
+
+def listing(token: str, *ids: str, complete: bool = True) -> pb.WatchAccountsResponse:
+    accounts = [account(each) for each in ids]
+    return pb.WatchAccountsResponse(listing=pb.AccountListing(accounts=accounts, complete=complete), resume_token=token)
+
+
+def change(token: str, account_id: str, handle: str | None = "ada", kind: int = 3) -> pb.WatchAccountsResponse:
+    told = pb.AccountChange(kind=kind, account_id=account_id)  # type: ignore[arg-type]
+    if handle is not None:
+        told.account.CopyFrom(account(account_id, handle))
+    return pb.WatchAccountsResponse(change=told, resume_token=token)
+
+
+def beat(token: str) -> pb.WatchAccountsResponse:
+    return pb.WatchAccountsResponse(heartbeat=pb.Heartbeat(), resume_token=token)
+
+
+class Following:
+    """A watch of either client, asked for one piece of news at a time."""
+
+    def __init__(self, client: Either, *arguments: Any, **keywords: Any) -> None:
+        self.threaded = client.threaded
+        self.watch = client.client.watch(*arguments, **keywords)
+
+    async def next(self) -> Any:
+        async with asyncio.timeout(10):
+            return await (asyncio.to_thread(next, self.watch, None) if self.threaded else anext(self.watch))
+
+    async def several(self, count: int) -> list[Any]:
+        return [await self.next() for _ in range(count)]
+
+    async def close(self) -> None:
+        await (asyncio.to_thread(self.watch.close) if self.threaded else self.watch.aclose())
+
+
+async def test_news_come_as_they_are_told(client: Either, told: Told) -> None:
+    expired = pb.AccountChange(kind="ACCOUNT_CHANGE_KIND_EXPIRED", account_id="1", status_reason=1, account=ACCOUNT)
+    told.line = [
+        listing("a", "1", complete=False),
+        listing("b", "2"),
+        pb.WatchAccountsResponse(change=expired, resume_token="c"),
+        change("d", "1", None, kind=8),
+        beat("e"),
+        pb.WatchAccountsResponse(resume_token="f"),
+    ]
+    watch = Following(client, "p", platform="twitter")
+    first, second, third, gone, heartbeat, newer = await watch.several(6)
+    assert isinstance(first, Listing) and (first.begins, first.complete) == (True, False)
+    assert isinstance(second, Listing) and (second.begins, second.complete) == (False, True)
+    assert isinstance(third, Change) and third.account is not None and third.account.handle == "ada"
+    assert (third.kind, third.status_reason) == (AccountChangeKind.EXPIRED, StatusReason.REFRESH_REJECTED)
+    assert isinstance(gone, Change) and (gone.kind, gone.account) == (AccountChangeKind.DELETED, None)
+    assert (heartbeat, newer) == (Heartbeat("e"), Heartbeat("f"))
+    assert told.requests == [pb.WatchAccountsRequest(profile_id="p", platform="twitter")]
+    await watch.close()
+
+
+@pytest.mark.parametrize("broken", [
+    END,
+    failure(grpc.StatusCode.UNAVAILABLE.value[0]),
+    failure(grpc.StatusCode.UNAVAILABLE.value[0], info("STORE_UNAVAILABLE")),
+    failure(grpc.StatusCode.CANCELLED.value[0]),
+    failure(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], info("RATE_LIMITED", limit="watch_backlog")),
+])  # fmt: skip
+async def test_a_watch_that_breaks_goes_on_behind_what_was_told_last(client: Either, told: Told, broken: Any) -> None:
+    told.line = [listing("a", "1"), broken, change("b", "1"), broken, broken, beat("c")]
+    watch = Following(client, "p")
+    news = await watch.several(3)
+    assert [each.resume_token for each in news] == ["a", "b", "c"]
+    assert [request.resume_token for request in told.requests] == ["", "a", "b", "b"]
+    await watch.close()
+
+
+async def test_a_watch_goes_on_where_another_one_ended(client: Either, told: Told) -> None:
+    told.line = [beat("b")]
+    watch = Following(client, "p", resume_token="a")
+    assert await watch.next() == Heartbeat("b")
+    assert told.requests[0].resume_token == "a"
+    await watch.close()
+
+
+async def test_where_the_service_does_not_know_any_more_the_accounts_are_listed_again(
+    client: Either, told: Told
+) -> None:
+    too_old = failure(grpc.StatusCode.OUT_OF_RANGE.value[0], info("RESUME_TOKEN_TOO_OLD"))
+    told.line = [listing("a", "1", complete=False), too_old, listing("b", "2"), END, too_old, listing("c", "3")]
+    watch = Following(client, "p")
+    news = await watch.several(3)
+    assert [each.begins for each in news] == [True, True, True]
+    assert [request.resume_token for request in told.requests] == ["", "", "b", ""]
+    await watch.close()
+
+
+@pytest.mark.parametrize("code, reason, kind", [
+    (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED", CallerNotPermitted),
+    (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", InvalidField),
+    (grpc.StatusCode.UNIMPLEMENTED, "", AccountsError),
+])  # fmt: skip
+async def test_what_will_not_get_better_is_raised(
+    client: Either, told: Told, code: grpc.StatusCode, reason: str, kind: type
+) -> None:
+    told.line = [listing("a", "1"), failure(code.value[0], *([info(reason)] if reason else []))]
+    watch = Following(client, "p")
+    await watch.next()
+    with pytest.raises(kind):
+        await watch.next()
+    await watch.close()
+
+
+def test_waits_grow_to_ten_seconds_and_are_never_shorter_than_asked() -> None:
+    course = Course("p", None, "")
+    waits = [course.seconds_to_wait(None) for _ in range(12)]
+    assert waits[0] <= 0.1 and 5 <= waits[-1] <= 10
+    asked = RateLimited("no", code=grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=timedelta(seconds=60))
+    assert course.seconds_to_wait(asked) >= 60
+    course.read(beat("a"))
+    assert course.seconds_to_wait(None) <= 0.1
+
+
+async def test_a_watch_that_waits_for_news_can_be_closed(client: Either, told: Told) -> None:
+    told.line = [listing("a", "1")]
+    watch = Following(client, "p")
+    await watch.next()
+    waiting = asyncio.create_task(watch.next())
+    await asyncio.sleep(0.05)
+    if watch.threaded:
+        await watch.close()
+        assert await waiting is None
+    else:
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+# --- mirrors
+
+
+class Mirrored:
+    """A mirror of either client; the sync one is entered and left on a thread, as it waits there."""
+
+    def __init__(self, client: Either, *arguments: Any) -> None:
+        self.threaded = client.threaded
+        self.mirror = client.client.mirror(*arguments)
+
+    async def __aenter__(self) -> Any:
+        return await (asyncio.to_thread(self.mirror.__enter__) if self.threaded else self.mirror.__aenter__())
+
+    async def __aexit__(self, *error: Any) -> None:
+        leave = self.mirror.__exit__ if self.threaded else self.mirror.__aexit__
+        await (asyncio.to_thread(leave, *error) if self.threaded else leave(*error))
+
+
+async def until(holds: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_a_mirror_holds_all_accounts_and_follows_their_changes(client: Either, told: Told) -> None:
+    told.line = [listing("a", "1", complete=False), listing("b", "2"), END]
+    told.line += [change("c", "1", "countess"), change("d", "3", "new", kind=1), change("e", "2", None, kind=8)]
+    async with Mirrored(client, "p") as mirror:
+        await until(lambda: set(mirror) == {"1", "3"})
+        assert mirror["1"].handle == "countess" and len(mirror) == 2 and "2" not in mirror
+
+
+async def test_a_mirror_that_lists_again_drops_what_is_gone(client: Either, told: Told) -> None:
+    too_old = failure(grpc.StatusCode.OUT_OF_RANGE.value[0], info("RESUME_TOKEN_TOO_OLD"))
+    told.line = [listing("a", "1", "2", "3"), END, too_old, listing("b", "1", complete=False), END, listing("c", "4")]
+    async with Mirrored(client, "p") as mirror:
+        await until(lambda: set(mirror) == {"1", "4"})
+
+
+async def test_a_mirror_that_cannot_be_kept_true_says_so(client: Either, told: Told) -> None:
+    blocked = failure(grpc.StatusCode.PERMISSION_DENIED.value[0], info("CALLER_NOT_PERMITTED", blocked="yes"))
+    told.line = [blocked]
+    with pytest.raises(CallerNotPermitted):
+        async with Mirrored(client, "p"):
+            pass
+    told.line = [listing("a", "1"), END, blocked]
+    with pytest.raises(CallerNotPermitted):
+        async with asyncio.timeout(10), Mirrored(client, "p") as mirror:
+            while mirror["1"]:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_mirror_does_not_wait_for_ever(told: Told, served: Any) -> None:
+    from synposter_accounts import Accounts, AsyncAccounts
+
+    for kind in (Accounts, AsyncAccounts):
+        async with Either(kind, served[1], timeout=0.2) as client:
+            with pytest.raises(DeadlineExceeded):
+                async with Mirrored(client, "p"):
+                    pass
