@@ -213,8 +213,7 @@ async def test_a_mirror_that_cannot_be_kept_true_says_so(client: Either, told: T
     told.line = [listing("a", "1"), END, blocked]
     with pytest.raises(CallerNotPermitted):
         async with asyncio.timeout(10), Mirrored(client, "p") as mirror:
-            while mirror["1"]:
-                await asyncio.sleep(0.01)
+            await until(lambda: mirror["1"] is None)
 
 
 async def test_a_mirror_does_not_wait_for_ever(told: Told, served: Any) -> None:
