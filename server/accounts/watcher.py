@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from server.accounts.changes import BEGINNING, Mark, View
+
+CUT_OFF: Final = "cut off: it does not read"
+"""The message with which the call of a watcher is cancelled."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,3 +61,7 @@ class Watcher:
         if not self.ended:
             self.end_time, self.error = now, error
         self.wake()
+
+    def cut_off(self) -> None:
+        """For one that is ended and is still in the middle of telling something: its caller does not read."""
+        self.task.cancel(CUT_OFF)

@@ -131,9 +131,9 @@ class Watching:
         tasks = [watcher.task for watcher in self._watchers.all()]
         self._end(self._watchers.all(), None)
         if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=END_SECONDS)
-            for task in stuck:
-                task.cancel()
+            await asyncio.wait(tasks, timeout=END_SECONDS)
+        for watcher in self._watchers.all():
+            watcher.cut_off()
 
     async def _begin(self) -> None:
         changes = await self._store.recent_changes(limit=READ_AT_START)
@@ -188,4 +188,4 @@ class Watching:
         """Those that do not read never get to their end by themselves."""
         for watcher in self._watchers.all():
             if watcher.end_time is not None and watcher.end_time + END_SECONDS <= self._clock():
-                watcher.task.cancel()
+                watcher.cut_off()

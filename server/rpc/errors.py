@@ -69,6 +69,10 @@ class RequestTooLarge(Exception):
     """The request is larger than its method takes. It has none of our reasons, since gRPC has none for it either."""
 
 
+class StreamCutOff(Exception):
+    """The server had to end a stream, and its caller did not read. Callers meet this status whenever it leaves."""
+
+
 def status_of(error: Exception) -> Status:
     """The status a caller gets for an error: the domain's are told, all others are hidden."""
     if isinstance(error, AccountError) and getattr(error, "reason", None) in CODES:
@@ -79,6 +83,8 @@ def status_of(error: Exception) -> Status:
         return Status(code=number(grpc.StatusCode.DEADLINE_EXCEEDED), message=legal(str(error)))
     if isinstance(error, RequestTooLarge):
         return Status(code=number(grpc.StatusCode.RESOURCE_EXHAUSTED), message=legal(str(error)))
+    if isinstance(error, StreamCutOff):
+        return Status(code=number(grpc.StatusCode.UNAVAILABLE), message=legal(str(error)))
     return hidden(error)
 
 

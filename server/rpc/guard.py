@@ -20,9 +20,10 @@ from server.accounts.calls import LARGEST_BODY
 from server.accounts.errors import CallerNotPermitted, InvalidField
 from server.accounts.limits import CallerLimits
 from server.accounts.refusals import Refusals
+from server.accounts.watcher import CUT_OFF
 from server.rpc import fields
 from server.rpc.credentials import Context, Credentials
-from server.rpc.errors import DeadlineTooShort, RequestTooLarge, status_of
+from server.rpc.errors import DeadlineTooShort, RequestTooLarge, StreamCutOff, status_of
 from server.rpc.messages import Encoded
 from server.rpc.origin import CallOrigin
 
@@ -241,6 +242,10 @@ def guarded_stream(
             async with aclosing(behave(request, caller)) as responses:
                 async for response in responses:
                     await context.write(encoded(response, line, limits))
+        except asyncio.CancelledError as cancelled:
+            if CUT_OFF in cancelled.args:
+                await refuse(context, StreamCutOff("the stream was not read"))
+            raise
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)
             await refuse(context, error)
