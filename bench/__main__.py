@@ -20,6 +20,7 @@ from bench.reads import reads, size
 from bench.refreshes import refreshes, steady
 from bench.report import Row
 from bench.target import TURNS
+from bench.watch import watch
 
 console = Console()
 
@@ -42,7 +43,15 @@ def start(_: float) -> list[Row]:
     ]
 
 
-PARTS = {"start": start, "reads": reads, "size": size, "refresh": refreshes, "steady": steady, "acting": acting}
+PARTS = {
+    "start": start,
+    "reads": reads,
+    "size": size,
+    "refresh": refreshes,
+    "steady": steady,
+    "acting": acting,
+    "watch": watch,
+}
 
 
 def main() -> None:
