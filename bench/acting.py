@@ -54,7 +54,7 @@ def beside_waiting_calls(seconds: float) -> list[Row]:
     waits = RAMP_SECONDS + 1 + seconds + 1
     with process("bench.api_endpoint", str(waits)) as platform, deployment(ACCOUNTS) as local:
         serve(local, platform)
-        get, waiting = get_account(local, ACCOUNTS), call(local)
+        get, waiting = get_account(local, ACCOUNTS), call(local, reads())
         get.run(1)
         ratios = []
         for _turn in range(TURNS):
@@ -85,8 +85,9 @@ def serve(local: Local, platform: int) -> None:
     local.start_server()
 
 
-def call(local: Local) -> Target:
-    return Target(grpc_port(local), "/synposter.accounts.v1.PlatformService/Call", local.api_key, messages())
+def call(local: Local, requests: list[bytes] | None = None) -> Target:
+    method = "/synposter.accounts.v1.PlatformService/Call"
+    return Target(grpc_port(local), method, local.api_key, requests or messages())
 
 
 def forward(port: int) -> Target:
@@ -105,4 +106,12 @@ def messages() -> list[bytes]:
             body=BODY,
         ).SerializeToString()
         for _ in range(2_000)
+    ]
+
+
+def reads() -> list[bytes]:
+    """Reads end with the caller's connection: posts would go on, and fill the places of the next turn."""
+    return [
+        pb.CallRequest(account_id=account_id(number), method="GET", path="/2/tweets/1").SerializeToString()
+        for number in range(2_000)
     ]

@@ -40,7 +40,8 @@ class Answer(asyncio.Protocol):
             self.answer()
 
     def answer(self) -> None:
-        self.transport.write(ANSWER)  # type: ignore[attr-defined]
+        if not self.transport.is_closing():
+            self.transport.write(ANSWER)  # type: ignore[attr-defined]
 
 
 async def main() -> None:
