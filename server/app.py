@@ -216,6 +216,7 @@ class App:
         self.retention = Retention(self.store, revoked_accounts=retention.revoked_accounts, audit=retention.audit)
         self.metrics.watch(self.gates, self.journal)
         self.metrics.watch_watchers(lambda: self.watching.count)
+        self.metrics.watch_database(lambda: bool(self.store.gone_back))
         self.metrics.watch_keys(lambda: self.keys.wraps, lambda: vault.broken)
 
     def _rate(self, name: str) -> float:

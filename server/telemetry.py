@@ -101,6 +101,9 @@ class Metrics:
         self._broken_seals = Gauge(
             "accounts_broken_seals", "How often a sealed value did not open; never by itself.", registry=self.registry
         )
+        self._gone_back = Gauge(
+            "accounts_database_gone_back", "1 once the database was restored under this server.", registry=self.registry
+        )
         self._connects = Counter(
             "accounts_connects", "Ended connects by platform and outcome.", ["platform", "outcome"],
             registry=self.registry,
@@ -174,6 +177,10 @@ class Metrics:
         """Reads how worn the active key is, and how many sealed values did not open, whenever it is asked for."""
         self._key_wraps.set_function(wraps)
         self._broken_seals.set_function(broken)
+
+    def watch_database(self, gone_back: Callable[[], bool]) -> None:
+        """Reads whether the database has gone back whenever it is asked for."""
+        self._gone_back.set_function(gone_back)
 
     def counted(self, census: Mapping[tuple[str, str], int]) -> None:
         """Takes the grants by platform and state, as they were counted now."""

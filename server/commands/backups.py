@@ -96,7 +96,7 @@ async def put_to_use(settings: Settings, *, moved: bool, unmarked: bool, bar: Ca
     multiple_use = [name for name, each in DEFINITIONS.items() if each.rotation is Rotation.NONE]
     async with opened_store(settings, alone=True) as store:
         mark = ServedMark(settings.journal_folder, store)
-        if not (unmarked or await mark.shows_restore()):
+        if not (unmarked or await mark.sign_of_restore()):
             raise DatabaseUnusable(NO_SIGN)
         total = 0 if moved else await store.count_unspent(multiple_use)
         if total:

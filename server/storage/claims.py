@@ -12,7 +12,7 @@ from peewee import Case, fn
 from server.accounts.events import EventKind
 from server.accounts.grants import ClaimedGrant, GrantState
 from server.accounts.model import StatusReason
-from server.storage import accounts
+from server.storage import accounts, restored
 from server.storage.grants import DEAD
 from server.storage.schema import GrantRow
 from server.storage.statement import slot
@@ -117,8 +117,11 @@ def claim_these(
 def claim(tx: Transaction, rows: list[Any], owner: str, lease: timedelta, caller: str = "") -> list[ClaimedGrant]:
     """Intent, durable before any byte is sent: the lease, and one more possible send of this refresh token.
 
-    Who finds an earlier claim that was never ended takes over the send that was counted with it.
+    Who finds an earlier claim that was never ended takes over the send that was counted with it. Raises GoneBack.
     """
+    if rows:
+        # Looked at after the rows: whoever has brought them back from a backup committed before.
+        restored.refuse_gone_back(tx)
     lease_expire_time = tx.now + lease
     claimed = []
     for row in rows:

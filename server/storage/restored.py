@@ -6,6 +6,7 @@ each that works once is suspect. The access token is served while it lives.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 from peewee import SQL, Case, Database, fn
 
+from server.accounts.errors import StoreUnavailable
 from server.accounts.events import EventKind
 from server.accounts.grants import GrantState
 from server.accounts.model import StatusReason
@@ -22,12 +24,19 @@ from server.storage.grants import DEAD
 from server.storage.schema import CounterRow, GrantRow
 from server.storage.transaction import Transaction, instant
 
+log = logging.getLogger(__name__)
+
 BACKUP = "backup"
 """The counter that only a backup has: when it was made."""
 SERVED = "served"
 """The counter that tells until when the database was served, in microseconds since 1970."""
 
 WHY = "restored from a backup: its refresh token may be spent; an operator decides (grants suspect)"
+HOW = "refresh tokens that were replaced since must not be sent again; run: python -m server --config FILE restored"
+
+
+class GoneBack(StoreUnavailable):
+    """The database is a backup, or older than it was when this process last looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,45 @@ def served_until(database: Database) -> int:
     return 0 if row is None else int(row.value)
 
 
+def sign(tx: Transaction, known_us: int) -> str:
+    """What shows that the database was restored, to who knows until when it was served; empty if nothing does."""
+
+    def query() -> Any:
+        return CounterRow.select(CounterRow.name, CounterRow.value).where(CounterRow.name.in_([BACKUP, SERVED]))
+
+    told = dict(tx.run("signs of a restore", query).fetchall())
+    until = told.get(SERVED, 0)
+    if BACKUP in told:
+        return f"this database is a backup of {shown(told[BACKUP])}; {HOW}"
+    if until < known_us:
+        times = f"it says that it was served until {shown(until)}, and it was until {shown(known_us)}"
+        return f"this database has gone back: {times}; {HOW}"
+    return ""
+
+
+def refuse_gone_back(tx: Transaction) -> None:
+    """Raises GoneBack if the database was restored under this process; from then on always, until it is stopped."""
+    served = tx.served
+    if not served.gone_back and (why := sign(tx, served.until_us)):
+        served.gone_back = why
+        log.critical("the database has gone back while it is served; nothing is claimed", extra={"why": why})
+    if served.gone_back:
+        raise GoneBack(f"{served.gone_back}, and start the server anew")
+
+
+def shown(us: int) -> str:
+    return f"{instant(us):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def serve(tx: Transaction) -> int:
+    """Notes that the database is served now, unless it has gone back; until when. Raises GoneBack."""
+    tx.lock(CounterRow.select().where(CounterRow.name == SERVED))
+    refuse_gone_back(tx)
+    return serve_until(tx.database, tx.now_us)
+
+
 def serve_until(database: Database, now_us: int) -> int:
-    """Notes that the database is served now; what it says never goes back."""
+    """What the database says never goes back."""
     later = Case(None, [(CounterRow.value >= now_us, CounterRow.value + 1)], now_us)
     insert = CounterRow.insert(name=SERVED, value=now_us).on_conflict(
         conflict_target=[CounterRow.name], update={CounterRow.value: later}

@@ -9,20 +9,17 @@ import asyncio
 import contextlib
 import logging
 import os
-from datetime import datetime
 from pathlib import Path
 
 from server.accounts.errors import StoreUnavailable
 from server.storage.engine import DatabaseUnusable
 from server.storage.keyring import sync_folder
 from server.storage.store import Store
-from server.storage.transaction import instant
 
 log = logging.getLogger(__name__)
 
 NAME = ".served"
 COMING = ".served.coming"
-HOW = "refresh tokens that were replaced since must not be sent again; run: python -m server --config FILE restored"
 
 
 class NotPutToUse(DatabaseUnusable):
@@ -38,21 +35,12 @@ class ServedMark:
 
     async def check(self) -> None:
         """Raises NotPutToUse for a backup, and for a database that has gone back behind what this machine knows."""
-        made, until = await self._store.backup_time(), await self._store.served_until()
-        if made is not None:
-            raise NotPutToUse(f"this database is a backup of {shown(made)}; {HOW}")
-        known = self.known()
-        if until < known:
-            told = f"it says that it was served until {shown(instant(until))}, and it was until {shown(instant(known))}"
-            raise NotPutToUse(f"this database has gone back: {told}; {HOW}")
+        if why := await self.sign_of_restore():
+            raise NotPutToUse(why)
 
-    async def shows_restore(self) -> bool:
-        """Whether `check` would raise."""
-        try:
-            await self.check()
-        except NotPutToUse:
-            return True
-        return False
+    async def sign_of_restore(self) -> str:
+        """What `check` would raise; empty if nothing."""
+        return await self._store.sign_of_restore(self.known())
 
     def known(self) -> int:
         """In microseconds since 1970; 0 if nothing is known."""
@@ -63,17 +51,15 @@ class ServedMark:
     async def keep(self) -> None:
         """Notes that it is served now; where that cannot be written it is left for the next time.
 
+        A database that has gone back is not written to, and served no more: see `Store.serve`.
         So readiness learns of a database that takes no writes, also while there is nothing else to write.
         """
         try:
-            await asyncio.to_thread(self._write, await self._store.serve())
+            await asyncio.to_thread(self._write, await self._store.serve(self.known()))
         except (StoreUnavailable, OSError) as error:
             log.debug("not noted that the database is served", extra={"why": str(error)})
 
     def _write(self, until: int) -> None:
-        if until < self.known():
-            log.critical("the database has gone back while it is served; stop, and run: restored")
-            return
         coming = self._file.with_name(COMING)
         file = os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "w") as writer:
@@ -82,7 +68,3 @@ class ServedMark:
             os.fsync(writer.fileno())
         coming.replace(self._file)
         sync_folder(self._file.parent)
-
-
-def shown(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

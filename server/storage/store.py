@@ -57,10 +57,10 @@ from server.storage import (
 )
 from server.storage.engine import Engine
 from server.storage.gathered import Gathered
-from server.storage.restored import Suspects
+from server.storage.restored import GoneBack, Suspects
 from server.storage.schema import RequestRow, SecretRow
 from server.storage.statement import Statements
-from server.storage.transaction import Transaction, micros
+from server.storage.transaction import Served, Transaction, micros
 from server.storage.vault import Vault
 
 T = TypeVar("T")
@@ -78,6 +78,7 @@ class Store:
         self._takes_writes = True
         self.on_change: Callable[[], None] = lambda: None
         """Called after each commit of this process that changes an account."""
+        self._served = Served()
         self._refreshes = Gathered(self._commit_refreshes)
         self._uses = Gathered(self._record_uses)
 
@@ -85,10 +86,12 @@ class Store:
         return self.clock()
 
     async def ping(self) -> None:
-        """Returns if the database answers and takes writes, as far as is known. Raises StoreUnavailable.
+        """Returns if the database answers, takes writes and has not gone back, as far as is known.
 
-        It is written to only after it has refused a write.
+        It is written to only after it has refused a write. Raises StoreUnavailable.
         """
+        if self.gone_back:
+            raise GoneBack(self.gone_back)
         await self._engine.read(lambda database: database.execute_sql("SELECT value FROM counters").fetchone())
         if not self._takes_writes:
             await self._write(operating.beat)
@@ -280,17 +283,23 @@ class Store:
 
     # --- putting a backup to use
 
-    async def backup_time(self) -> datetime | None:
-        """When the backup was made that the database is; None if it is none, or was put to use."""
-        return await self._read(lambda tx: restored.backup_time(tx.database))
+    async def sign_of_restore(self, known_us: int) -> str:
+        """What shows that the database was restored, to who knows until when it was served; empty if nothing does."""
+        return await self._read(lambda tx: restored.sign(tx, known_us))
 
-    async def served_until(self) -> int:
-        """In microseconds since 1970; 0 if it never was."""
-        return await self._read(lambda tx: restored.served_until(tx.database))
+    async def serve(self, known_us: int) -> int:
+        """Notes that the database is served now; until when it was, in microseconds since 1970.
 
-    async def serve(self) -> int:
-        """Notes that the database is served now; until when it was, in microseconds since 1970."""
-        return await self._write(lambda tx: restored.serve_until(tx.database, tx.now_us))
+        From the first time on nothing is claimed from a database that has gone back. Raises GoneBack.
+        """
+        self._served.until_us = max(self._served.until_us, known_us)
+        self._served.until_us = await self._write(restored.serve)
+        return self._served.until_us
+
+    @property
+    def gone_back(self) -> str:
+        """Why this process serves the database no more; empty if it does."""
+        return self._served.gone_back
 
     async def count_unspent(self, multiple_use: Sequence[str]) -> int:
         """Grants that `suspect` would take."""
@@ -411,4 +420,5 @@ class Store:
             self._new_id,
             locks_rows=self._engine.locks_rows,
             origin=origin,
+            served=self._served,
         )

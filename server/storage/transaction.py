@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,16 @@ RECORDED = [name for name in EventRow._meta.sorted_field_names if name != EventR
 COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
+@dataclass
+class Served:
+    """What a process knows of the database from before, to notice that it was restored meanwhile."""
+
+    until_us: int = 0
+    """Until when it was served, at least; in microseconds since 1970."""
+    gone_back: str = ""
+    """Why it must not be served any more by this process."""
+
+
 class Transaction:
     """What SQL functions work with. `now` is the database's time, one instant for the whole transaction."""
 
@@ -34,9 +45,11 @@ class Transaction:
         *,
         locks_rows: bool,
         origin: Origin,
+        served: Served,
     ) -> None:
         self._locks_rows = locks_rows
         self._origin = origin
+        self.served = served
         self.database = database
         self.statements = statements
         self.vault = vault
