@@ -48,9 +48,16 @@ def restore_command(config_file: Path, file: Path, moved: bool) -> None:
     """
     with told_plainly():
         settings = load(config_file)
-        for line in backups.place(settings, file):
-            click.echo(line)
-        put_to_use(settings, moved=moved, unmarked=False)
+        told = []
+        try:
+            for line in backups.place(settings, file):
+                told.append(line)
+                click.echo(line)
+            put_to_use(settings, moved=moved, unmarked=False)
+        except Exception:
+            unchanged = ["nothing was changed"] if settings.database.path else []
+            click.echo("\n".join(told or unchanged), err=True)
+            raise
 
 
 @click.command("restored")

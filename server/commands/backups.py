@@ -9,7 +9,8 @@ from pathlib import Path
 from server.commands.operate import columns, operator
 from server.config import Settings
 from server.storage import backup
-from server.storage.engine import DatabaseUnusable
+from server.storage.engine import DatabaseUnusable, Engine, SqliteEngine
+from server.storage.key_use import check_not_retired
 from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from server.storage.restored import Suspects
@@ -59,29 +60,45 @@ def size_of(settings: Settings) -> int:
         engine.close()
 
 
-def place(settings: Settings, file: Path) -> list[str]:
-    """Brings a backup to where the settings say, and to the schema of this version; what there is to tell.
+def place(settings: Settings, file: Path) -> Iterator[str]:
+    """Brings a backup to where the settings say, and to the schema of this version; what there is to tell, at once.
 
-    What a SQLite backup replaces is moved aside; a PostgreSQL database must be empty. Raises DatabaseUnusable,
+    A SQLite backup takes its place when it is whole, migrated and fits the keys, and what was there is moved aside; a
+    PostgreSQL database must be empty. Either says of itself that it is a backup. Raises DatabaseUnusable,
     KeyRingError, SchemaMismatch, OSError.
     """
+    ring = KeyRing.load(settings.keys.file)
+    path = settings.database.path
+    if path is None:
+        applied = place_postgres(settings, ring, file)
+    else:
+        with backup.beside_sqlite(file, path) as copy:
+            applied = migrated(SqliteEngine(copy, alone=False), ring)
+            for aside in backup.swap_sqlite(copy, path):
+                yield f"what was at {path} is at {aside} now"
+    yield f"{file} is in place"
+    yield from (f"applied {name}" for name in applied)
+
+
+def place_postgres(settings: Settings, ring: KeyRing, file: Path) -> list[str]:
     from server.parts import open_engine  # noqa: PLC0415
 
-    ring = KeyRing.load(settings.keys.file)
-    path, aside = settings.database.path, None
-    if path is not None:
-        aside = backup.place_sqlite(file, path)
     engine = open_engine(settings)
+    if engine.database.get_tables():
+        engine.close()
+        raise backup.BackupFailed("the database is not empty; make another, and name it in the settings")
+    backup.place_postgres(file, settings.database.url)
+    return migrated(engine, ring)
+
+
+def migrated(engine: Engine, ring: KeyRing) -> list[str]:
+    """The migrations that it needed, and then is closed."""
     try:
-        if path is None:
-            if engine.database.get_tables():
-                raise backup.BackupFailed("the database is not empty; make another, and name it in the settings")
-            backup.place_postgres(file, settings.database.url)
         applied = migrate(engine.database, ring)
+        check_not_retired(engine.database, ring)
+        return applied
     finally:
         engine.close()
-    moved = [] if aside is None else [f"what was at {path} is at {aside} now"]
-    return [*moved, f"{file} is in place", *(f"applied {name}" for name in applied)]
 
 
 async def put_to_use(settings: Settings, *, moved: bool, unmarked: bool, bar: Callable[[int], Progress]) -> list[str]:

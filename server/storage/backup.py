@@ -26,6 +26,8 @@ from server.storage.keyring import sync_folder
 from server.storage.restored import BACKUP
 
 COMING = ".coming"
+RESTORING = ".restoring"
+LOGS = ("-wal",)
 SQLITE_BEGINS = b"SQLite format 3\0"
 BUSY_SECONDS = 60.0
 WHERE = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = to_regclass('counters')"
@@ -56,7 +58,8 @@ def coming(file: Path) -> Iterator[Path]:
 def mark(table: str) -> str:
     """The statement by which a copy says of itself that it is one, and from when."""
     now_us = round(time.time() * 1_000_000)
-    return f"INSERT INTO {table} (name, value) VALUES ('{BACKUP}', {now_us})"  # noqa: S608 (no word of it is a user's)
+    insert = f"INSERT INTO {table} (name, value) VALUES ('{BACKUP}', {now_us})"  # noqa: S608 (no word is a user's)
+    return f"{insert} ON CONFLICT DO NOTHING"
 
 
 # --- SQLite
@@ -75,23 +78,58 @@ def copy_sqlite(database: Path, file: Path) -> None:
         raise BackupFailed(f"{database}: {error}") from error
 
 
-def place_sqlite(file: Path, database: Path) -> Path | None:
-    """Puts a backup in the place of the database; where what was there has been moved to.
+@contextlib.contextmanager
+def beside_sqlite(file: Path, database: Path) -> Iterator[Path]:
+    """A copy of a backup beside the database, whole and marked as a backup whatever made it; gone at the end.
 
-    Raises DatabaseInUse, BackupFailed, OSError.
+    The database is held meanwhile. Raises DatabaseInUse, BackupFailed, OSError.
     """
     with file.open("rb") as reader:
         if reader.read(len(SQLITE_BEGINS)) != SQLITE_BEGINS:
             raise BackupFailed(f"{file} is no backup of a SQLite database")
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    copy = database.with_name(database.name + RESTORING)
     lock = hold(database)
     try:
-        aside = move_aside(database)
-        with coming(database) as unfinished:
-            shutil.copyfile(file, unfinished)
+        for suffix in LOGS:  # a file that was moved aside has a log, without which it is older than it was
+            if (log := file.with_name(file.name + suffix)).exists():
+                copy_private(log, copy.with_name(copy.name + suffix))
+        copy_private(file, copy)
+        check_and_mark(file, copy)
+        yield copy
     finally:
+        for suffix in ("-shm", "-journal", *LOGS, ""):
+            copy.with_name(copy.name + suffix).unlink(missing_ok=True)
         os.close(lock)
-    return aside
+
+
+def copy_private(file: Path, copy: Path) -> None:
+    copy.unlink(missing_ok=True)
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    shutil.copyfile(file, copy)
+
+
+def check_and_mark(file: Path, copy: Path) -> None:
+    """Raises BackupFailed unless the copy of `file` is whole, and a database of the service."""
+    opened = CySqliteDatabase(str(copy), pragmas={"synchronous": "full"})
+    try:
+        with opened.connection_context():
+            opened.execute_sql("PRAGMA journal_mode = delete").fetchone()
+            [told] = opened.execute_sql("PRAGMA quick_check(1)").fetchone()
+            if told != "ok":
+                raise BackupFailed(f"{file} is damaged: {told}")
+            opened.execute_sql(mark("counters"))
+    except (peewee.PeeweeException, cysqlite.Error) as error:
+        raise BackupFailed(f"{file} is damaged, or no database of this service: {error}") from error
+
+
+def swap_sqlite(copy: Path, database: Path) -> Iterator[Path]:
+    """Puts the copy in the place of the database; where that was moved to is told before."""
+    aside = move_aside(database)
+    if aside is not None:
+        yield aside
+    copy.rename(database)
+    sync_folder(database.parent)
 
 
 def move_aside(database: Path) -> Path | None:
@@ -128,11 +166,15 @@ def dump_postgres(url: str, file: Path) -> None:
 
 
 def place_postgres(file: Path, url: str) -> None:
-    """Brings a dump into an empty database, whole or not at all. Raises BackupFailed, OSError."""
+    """Brings a dump into an empty database, whole or not at all, marked as a backup whatever made it.
+
+    Raises BackupFailed, OSError.
+    """
     with file.open("rb") as reader:
         if reader.read(len(SQLITE_BEGINS)) == SQLITE_BEGINS:
             raise BackupFailed(f"{file} is a backup of a SQLite database")
-    run("psql", url, "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--file={file}")
+    how = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1")
+    run("psql", url, *how, f"--file={file}", f"--command=RESET search_path; {mark('counters')}")
 
 
 def run(program: str, url: str, *words: str) -> None:

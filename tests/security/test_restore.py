@@ -3,9 +3,10 @@
 import asyncio
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -280,4 +281,50 @@ async def test_a_backup_of_an_older_version_is_migrated(tmp_path: Path) -> None:
         copy_sqlite(path, tmp_path / "backup")
         told = (await in_thread(command, local, "restore", str(tmp_path / "backup"))).stdout
         assert "applied 00" in told and "0 grants are suspect" in told
+        local.start_server()
+
+
+def by_vacuum(database: Path, copy: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+
+
+def by_cp(database: Path, copy: Path) -> None:
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{database}{suffix}", f"{copy}{suffix}")
+
+
+@pytest.mark.parametrize("copied", [by_vacuum, by_cp])
+async def test_d6_restore_takes_a_copy_that_does_not_say_so_for_a_backup_as_well(
+    tmp_path: Path, copied: Callable[[Path, Path], None]
+) -> None:
+    async with fleet(tmp_path) as running:
+        await running.seed(GRANTS, due_in=LONG)
+        running.start()
+        running.servers[0].kill("server")
+        copied(running.database, tmp_path / "copy")
+        await in_thread(script, "restore", running.servers[0].config_file, tmp_path / "copy")
+        assert running.states() == {"suspect": GRANTS}
+
+
+async def test_a_restore_that_fails_has_changed_nothing_and_says_so(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as running:
+        await running.seed(200, due_in=LONG)
+        running.start()
+        local, keys = running.servers[0], running.servers[0].folder / "keys.json"
+        backup = await backed_up(running, tmp_path / "backups")
+        local.kill("server")
+        cut = tmp_path / "cut"
+        cut.write_bytes(backup.read_bytes()[: backup.stat().st_size // 2])
+        mine = keys.read_bytes()
+        KeyRing.create(tmp_path / "other.json")
+        for file, ring in ((cut, mine), (backup, (tmp_path / "other.json").read_bytes())):
+            keys.write_bytes(ring)
+            before = running.database.read_bytes()
+            refused = await asyncio.to_thread(command, local, "restore", str(file))
+            assert refused.returncode == 2 and "Traceback" not in refused.stderr
+            assert "nothing was changed" in refused.stderr
+            assert running.database.read_bytes() == before
+            assert not list(running.database.parent.glob("accounts.db.restoring*"))
+        keys.write_bytes(mine)
         local.start_server()
