@@ -208,6 +208,9 @@ async def test_a_database_that_was_only_moved_goes_on_as_it_was(
 async def test_the_newest_backups_are_kept_and_none_is_overwritten(running: Fleet, tmp_path: Path) -> None:
     local, folder = running.servers[0], tmp_path / "backups"
     folder.mkdir()
+    killed = folder / "accounts-20260101T000000Z.backup.coming"
+    killed.touch()
+    os.utime(killed, (0, 0))
     for day in range(1, 4):
         (folder / f"accounts-2026010{day}T000000Z.backup").touch()
     newest = await backed_up(running, folder)
