@@ -149,9 +149,11 @@ def callers_group() -> None:
 def callers_add(
     config_file: Path, name: str, permissions: tuple[str, ...], profiles: tuple[str, ...], routes: tuple[str, ...]
 ) -> None:
-    """Make a key for the caller NAME. The key goes to stderr, once; the lines for the configuration to stdout.
+    """Make a key for the caller NAME. The key goes to stderr, once; the section of a new caller to stdout.
 
-    Nothing is written, and it works before there is a sound configuration.
+    The section may be added to the end of the configuration. For a caller that is there already nothing goes to
+    stdout; stderr says which line of its section to replace. Nothing is written, and it works before there is a sound
+    configuration.
     """
     with told_plainly():
         try:
@@ -160,9 +162,13 @@ def callers_add(
             settings = None
         key, digest = operate_callers.new_key()
         rights: dict[str, Sequence[str]] = {"permissions": permissions, "profiles": profiles, "routes": routes}
-        lines = operate_callers.add(settings, name, digest, rights)
-    click.echo(f"The key of {name}, shown this once:\n{key}", err=True)
-    click.echo("\n".join(lines))
+        present = settings.callers.get(name) if settings is not None else None
+        if present is None:
+            section, told = operate_callers.new_section(name, digest, rights), []
+        else:
+            section, told = [], operate_callers.with_another_key(name, present, digest, rights)
+    click.echo("\n".join([f"The key of {name}, shown this once:", key, *told]), err=True)
+    click.echo("\n".join(section), nl=bool(section))
 
 
 @callers_group.command("list")

@@ -22,21 +22,28 @@ def new_key() -> tuple[str, str]:
     return key, hashlib.sha256(key.encode()).hexdigest()
 
 
-def add(known: Settings | None, name: str, digest: str, rights: dict[str, Sequence[str]]) -> list[str]:
-    """The lines for the configuration with which this key lets in a caller of this name. `rights` are its settings.
+def new_section(name: str, digest: str, rights: dict[str, Sequence[str]]) -> list[str]:
+    """The lines that let in a new caller with this key, wherever they stand. `rights` are its settings.
 
-    A caller that is there already gets another key and no other rights. Raises ConfigError.
+    They begin with an empty one: the file that they are added to may end in the middle of a line. Raises ConfigError.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(["a caller's name is 1 to 64 characters of [A-Za-z0-9_-]"])
-    present = known.callers.get(name) if known is not None else None
-    if present is None:
-        given = {"api_keys_sha256": [digest], **{setting: list(values) for setting, values in rights.items() if values}}
-        return [f"[callers.{name}]", *(f"{setting} = {json.dumps(values)}" for setting, values in given.items())]
+    given = {"api_keys_sha256": [digest], **{setting: list(values) for setting, values in rights.items() if values}}
+    return ["", f"[callers.{name}]", *(f"{setting} = {json.dumps(values)}" for setting, values in given.items())]
+
+
+def with_another_key(name: str, present: CallerSettings, digest: str, rights: dict[str, Sequence[str]]) -> list[str]:
+    """What an operator has to do so that a caller of the configuration has one more key. Raises ConfigError.
+
+    It is told in words: a line that was added to the end of the file would give the key to another caller.
+    """
     if any(rights.values()):
         raise ConfigError([f"callers.{name} is there already: it gets another key; change its rights in the file"])
     return [
-        f"# [callers.{name}]: the old keys too, until nobody uses them any more.",
+        f"{name} is a caller already, so nothing is printed that could be added to a file. In its section",
+        f"[callers.{name}] put this line in the place of the present api_keys_sha256; the old keys go when nobody uses",
+        "them any more:",
         f"api_keys_sha256 = {json.dumps([*present.api_keys_sha256, digest])}",
     ]
 

@@ -55,12 +55,35 @@ async def test_the_lines_of_an_added_caller_let_it_in_and_nothing_is_written(loc
     assert "publisher  read" in told(command(local, "callers", "list"))
 
 
-def test_a_second_key_stands_beside_the_first_and_changes_no_rights(local: Local) -> None:
-    present = local.settings["callers"]["local"]["api_keys_sha256"]
-    lines = tomllib.loads(told(command(local, "callers", "add", "local")))
-    assert lines["api_keys_sha256"][:-1] == present and len(lines["api_keys_sha256"][-1]) == 64
+def add_to_file(local: Local, *words: str) -> subprocess.CompletedProcess[str]:
+    """As docs/operations.md has it: callers add NAME >> FILE."""
+    done = command(local, "callers", "add", *words)
+    with local.config_file.open("a") as config:
+        config.write(done.stdout)
+    return done
+
+
+def test_a_second_key_of_a_caller_goes_to_no_other_though_it_is_added_to_the_end_of_the_file(local: Local) -> None:
+    told(add_to_file(local, "last", "--permission", "read"))
+    before = local.settings["callers"]
+    done = add_to_file(local, "local")
+    assert told(done) == "", "any line would land in the last section"
+    assert local.settings["callers"] == before
+    told(command(local, "callers", "list"))
+    [line] = re.findall(r"^api_keys_sha256 = .*$", done.stderr, re.MULTILINE)
+    [key] = re.findall(r"^\S{43}$", done.stderr, re.MULTILINE)
+    digests = tomllib.loads(line)["api_keys_sha256"]
+    assert digests == [*before["local"]["api_keys_sha256"], hashlib.sha256(key.encode()).hexdigest()]
+    assert "[callers.local]" in done.stderr
     for words in (("local", "--permission", "read"), ("no good",), ("a]\n[server",), ("", "--permission", "read")):
         assert command(local, "callers", "add", *words).returncode == 2
+
+
+def test_a_new_section_begins_on_a_line_of_its_own_after_a_file_that_ends_in_a_comment(local: Local) -> None:
+    text = local.config_file.read_text()
+    local.config_file.write_text(f"{text}\n# the end")
+    told(add_to_file(local, "publisher", "--permission", "read"))
+    assert local.settings["callers"].keys() == {"local", "publisher"}
 
 
 def test_a_first_caller_can_be_added_before_there_is_any(local: Local) -> None:
