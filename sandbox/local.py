@@ -56,6 +56,8 @@ api_base = "http://127.0.0.1:{sandbox}"
 [callers.local]
 api_keys_sha256 = ["{key_hash}"]
 permissions = ["connect", "read", "refresh", "revoke", "delete", "act", "list_all", "operate"]
+profiles = ["*"]
+platforms = ["*"]
 return_urls = ["http://127.0.0.1:{http}/your-app"]
 redirect_uris = ["http://127.0.0.1:{http}/your-app/callback"]
 allow_shim_completion = true

@@ -143,11 +143,17 @@ def callers_group() -> None:
 @callers_group.command("add")
 @click.argument("name")
 @click.option("--permission", "permissions", multiple=True, type=click.Choice([each.value for each in Permission]))
-@click.option("--profile", "profiles", multiple=True, help="A prefix of the profile ids it may see (default: all).")
+@click.option("--profile", "profiles", multiple=True, help='A prefix of the profile ids it may see; "*" for all.')
+@click.option("--platform", "platforms", multiple=True, help='A platform it may see; "*" for all.')
 @click.option("--route", "routes", multiple=True, help='What it may send, such as "twitter POST /2/tweets".')
 @click.pass_obj
 def callers_add(
-    config_file: Path, name: str, permissions: tuple[str, ...], profiles: tuple[str, ...], routes: tuple[str, ...]
+    config_file: Path,
+    name: str,
+    permissions: tuple[str, ...],
+    profiles: tuple[str, ...],
+    platforms: tuple[str, ...],
+    routes: tuple[str, ...],
 ) -> None:
     """Make a key for the caller NAME. The key goes to stderr, once; the section of a new caller to stdout.
 
@@ -161,7 +167,9 @@ def callers_add(
         except config.ConfigError:
             settings = None
         key, digest = operate_callers.new_key()
-        rights: dict[str, Sequence[str]] = {"permissions": permissions, "profiles": profiles, "routes": routes}
+        rights: dict[str, Sequence[str]] = {
+            "permissions": permissions, "profiles": profiles, "platforms": platforms, "routes": routes,
+        }  # fmt: skip
         present = settings.callers.get(name) if settings is not None else None
         if present is None:
             section, told = operate_callers.new_section(name, digest, rights), []

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from server.accounts.callers import Permission
 from server.accounts.model import Block
 from server.commands.operate import columns, operator, shown
-from server.config import CallerSettings, ConfigError, Settings
+from server.config import ALL, CallerSettings, ConfigError, Settings
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -29,7 +29,9 @@ def new_section(name: str, digest: str, rights: dict[str, Sequence[str]]) -> lis
     """
     if not NAME.fullmatch(name):
         raise ConfigError(["a caller's name is 1 to 64 characters of [A-Za-z0-9_-]"])
-    given = {"api_keys_sha256": [digest], **{setting: list(values) for setting, values in rights.items() if values}}
+    given = {"api_keys_sha256": [digest], **{setting: list(values) for setting, values in rights.items()}}
+    if not given["routes"]:  # required with the permission act alone, and refused without it
+        del given["routes"]
     return ["", f"[callers.{name}]", *(f"{setting} = {json.dumps(values)}" for setting, values in given.items())]
 
 
@@ -124,13 +126,13 @@ def powers(caller: CallerSettings) -> Iterator[str]:
 
 
 def profiles(caller: CallerSettings) -> str:
-    if "" in caller.profiles:
+    if ALL in caller.profiles:
         return "all"
     return " ".join(f"{prefix}…" for prefix in caller.profiles) or "no"
 
 
 def platforms(caller: CallerSettings) -> str:
-    return "all" if caller.platforms is None else " ".join(caller.platforms) or "no"
+    return "all" if ALL in caller.platforms else " ".join(caller.platforms) or "no"
 
 
 def endings(caller: CallerSettings) -> Iterator[str]:

@@ -7,9 +7,10 @@ and the standard library.
 from server.config.reader import ConfigError, load
 from server.config.settings import SANDBOX_IDENTITY_INTERVAL, CallerSettings, Platform, Settings, Tls
 from server.config.text import to_text
-from server.config.values import split_address
+from server.config.values import ALL, split_address
 
 __all__ = [
+    "ALL",
     "SANDBOX_IDENTITY_INTERVAL",
     "CallerSettings",
     "ConfigError",

@@ -14,7 +14,7 @@ from server.accounts.callers import Permission
 from server.accounts.timing import drain_time
 from server.config.files import check_secret_file, check_tls
 from server.config.settings import ENDPOINTS, CallerSettings, Database, Platform, Refresh, Section, Server
-from server.config.values import is_loopback, is_safe, split_address, split_url
+from server.config.values import ALL, is_loopback, is_safe, split_address, split_url
 
 S = TypeVar("S", bound=Section)
 
@@ -129,13 +129,13 @@ def check_credentials(callers: dict[str, CallerSettings], *, certificates: bool)
 
 
 def check_caller(key: str, caller: CallerSettings, known_platforms: tuple[str, ...]) -> Iterator[str]:
-    for platform in caller.platforms or ():
-        if platform not in known_platforms:
+    for platform in caller.platforms:
+        if platform not in (ALL, *known_platforms):
             yield f"{key}.platforms: no such platform: {platform}; known: {', '.join(known_platforms)}"
     for platform in caller.routes_by_platform():
         if platform not in known_platforms:
             yield f"{key}.routes: no such platform: {platform}; known: {', '.join(known_platforms)}"
-        elif caller.platforms is not None and platform not in caller.platforms:
+        elif not {ALL, platform} & set(caller.platforms):
             yield f"{key}.routes: {platform} is none of the caller's platforms"
     if Permission.ACT in caller.permissions and not caller.routes:
         yield f"{key}.routes: required with the permission act: what is not named there is refused"

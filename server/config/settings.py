@@ -17,9 +17,11 @@ from server.accounts.calls import MOST_IN_FLIGHT
 from server.accounts.model import Secret
 from server.accounts.routes import Route
 from server.config.values import (
+    ALL,
     Address,
     AddressOrOff,
     KeyHash,
+    ProfilePrefix,
     RouteLine,
     San,
     Span,
@@ -146,13 +148,16 @@ class Platform(Section):
 
 
 class CallerSettings(Section):
-    """An internal service: its keys, and what it may do and see."""
+    """An internal service: its keys, and what it may do and see.
+
+    What it may is required: a line that was lost must not mean everything.
+    """
 
     api_keys_sha256: tuple[KeyHash, ...] = ()
     certificate_sans: tuple[San, ...] = ()
-    permissions: tuple[Permission, ...] = ()
-    profiles: tuple[str, ...] = ("",)
-    platforms: tuple[str, ...] | None = None
+    permissions: tuple[Permission, ...]
+    profiles: tuple[ProfilePrefix, ...]
+    platforms: tuple[str, ...]
     return_urls: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
     allow_shim_completion: Switch = False
@@ -173,8 +178,8 @@ class CallerSettings(Section):
         return Caller(
             name=name,
             permissions=frozenset(self.permissions),
-            profiles=self.profiles,
-            platforms=None if self.platforms is None else frozenset(self.platforms),
+            profiles=tuple("" if prefix == ALL else prefix for prefix in self.profiles),
+            platforms=None if ALL in self.platforms else frozenset(self.platforms),
             return_urls=frozenset(self.return_urls),
             redirect_uris=frozenset(self.redirect_uris),
             allow_shim_completion=self.allow_shim_completion,

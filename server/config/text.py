@@ -11,6 +11,8 @@ from server.config.settings import Settings
 from server.config.tree import merged
 from server.config.values import SECONDS
 
+NO_LIMIT = "no limit"
+
 
 def to_text(settings: Settings) -> str:
     """The effective settings, one key a line; secrets are files and variables, which are named, not read."""
@@ -34,7 +36,12 @@ def effective(settings: Settings) -> dict[str, Any]:
         "database": {"url": settings.database.shown},
         "refresh": {"journal": settings.journal_folder},
         "callers": {
-            name: {"api_keys_sha256": tuple(f"{digest[:8]}…" for digest in caller.api_keys_sha256)}
+            name: {
+                "api_keys_sha256": tuple(f"{digest[:8]}…" for digest in caller.api_keys_sha256),
+                # A line that was lost is seen here.
+                "rate": caller.rate or NO_LIMIT,
+                "accounts_a_minute": caller.accounts_a_minute or NO_LIMIT,
+            }
             for name, caller in settings.callers.items()
         },
     }

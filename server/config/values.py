@@ -17,6 +17,8 @@ ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 KEY_HASH = re.compile(r"[0-9a-f]{64}")
 # A SPIFFE id (spiffe://trust-domain/path) or another URI with a host, or a host name: never a pattern.
 SAN = re.compile(r"dns:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:@!$&'()+,;=%/-]+")
+ALL = "*"
+"""In place of all profiles or all platforms; a list that is missing or empty never stands for them."""
 LONGEST_SPAN = timedelta(days=3650)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -83,6 +85,12 @@ def listen_address(text: str) -> str:
     return text
 
 
+def profile_prefix(text: str) -> str:
+    if not text:
+        raise ValueError(f'an empty prefix would be all profiles; all are "{ALL}"')
+    return text
+
+
 def key_hash(text: str) -> str:
     if not KEY_HASH.fullmatch(text):
         raise ValueError("64 lower-case hex digits: the SHA-256 of a key")
@@ -120,6 +128,7 @@ def route_line(text: str) -> str:
 Address = Annotated[str, AfterValidator(listen_address)]
 AddressOrOff = Annotated[Address | None, BeforeValidator(lambda value: None if value == "" else value)]
 KeyHash = Annotated[str, AfterValidator(key_hash)]
+ProfilePrefix = Annotated[str, AfterValidator(profile_prefix)]
 RouteLine = Annotated[str, AfterValidator(route_line)]
 San = Annotated[str, AfterValidator(subject_alternative_name)]
 Switch = Annotated[bool, BeforeValidator(to_switch)]

@@ -22,6 +22,8 @@ from tests.authority import Authority
 
 ROOT = Path(__file__).parents[2]
 KEY = "a" * 64
+EVERYWHERE = {"profiles": ["*"], "platforms": ["*"]}
+NO_RIGHTS: dict[str, Any] = {"permissions": [], "profiles": [], "platforms": []}
 quick = hypothesis.settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -39,7 +41,7 @@ GOOD: dict[str, Any] = {
     "database": {"url": "sqlite:///accounts.db"},
     "keys": {"file": "keys.json"},
     "platforms": {"twitter": {"client_id": "id", "client_secret_file": "secret"}},
-    "callers": {"web": {"api_keys_sha256": [KEY], "permissions": ["connect", "read"]}},
+    "callers": {"web": {"api_keys_sha256": [KEY], "permissions": ["connect", "read"], **EVERYWHERE}},
 }
 
 
@@ -162,6 +164,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("callers.web.api_keys_sha256", ["short"], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.api_keys_sha256", ["A" * 64], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.permissions", ["everything"], "callers.web.permissions"),
+        ("callers.web.profiles", [""], "callers.web.profiles.0: an empty prefix would be all profiles"),
         ("callers.web.platforms", ["friendster"], "callers.web.platforms: no such platform: friendster"),
         ("callers.web.return_urls", ["//evil"], "callers.web.return_urls"),
         ("callers.web.return_urls", ["http://app.example.com/x"], "callers.web.return_urls"),
@@ -175,7 +178,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("callers.web.return_urls", ["https://äpp.example.com/"], "callers.web.return_urls"),
         ("callers.web.redirect_uris", ["https://app.example.com/#"], "callers.web.redirect_uris"),
         ("callers.web.redirect_uris", ["https://app.example.com/#x"], "callers.web.redirect_uris"),
-        ("callers.other.api_keys_sha256", [KEY], "callers.web has the same key"),
+        ("callers.other", {"api_keys_sha256": [KEY], **NO_RIGHTS}, "callers.web has the same key"),
     ],
 )
 def test_a_wrong_setting_is_named_by_its_key(folder: Path, path: str, value: Any, told: str) -> None:
@@ -202,7 +205,9 @@ def test_beyond_loopback_it_listens_with_tls(folder: Path) -> None:
 def test_a_caller_may_have_names_in_place_of_keys_and_no_name_is_of_two(folder: Path) -> None:
     Authority().server_files(folder, clients_of=Authority())
     settings = changed("server.tls", {**TLS, "client_ca_file": "ca.pem"})
-    settings["callers"]["publisher"] = {"certificate_sans": ["spiffe://test/publisher", "dns:publisher.test"]}
+    settings["callers"]["publisher"] = {
+        "certificate_sans": ["spiffe://test/publisher", "dns:publisher.test"], **NO_RIGHTS,
+    }  # fmt: skip
     found = load(folder, settings).callers_by_san()
     assert {san: caller.name for san, caller in found.items()} == {
         "spiffe://test/publisher": "publisher", "dns:publisher.test": "publisher",
@@ -257,13 +262,17 @@ def test_no_caller_no_start_and_no_platform_no_start(folder: Path, section: str)
 def test_what_settings_must_be_to_each_other_is_told_together_with_what_each_must_be(folder: Path) -> None:
     settings = changed("server.grpc_listen", "0.0.0.0:50051")
     settings["log"] = {"level": "loud"}
-    settings["callers"] = {"web": {"api_keys_sha256": [KEY]}, "copy": {"api_keys_sha256": [KEY]}, "bad": {}}
+    with_key = {"api_keys_sha256": [KEY], **NO_RIGHTS}
+    settings["callers"] = {"web": with_key, "copy": with_key, "bad": NO_RIGHTS, "lost": {"api_keys_sha256": [KEY]}}
     settings["platforms"] = {"twitter": {"client_id": "id"}, "friendster": {"client_id": ""}}
     with pytest.raises(config.ConfigError) as caught:
         load(folder, settings)
     assert {problem.split(":")[0] for problem in caught.value.problems} == {
         "log.level",
         "callers.bad.api_keys_sha256",
+        "callers.lost.permissions",
+        "callers.lost.profiles",
+        "callers.lost.platforms",
         "platforms.friendster.client_id",
         "server.grpc_listen",
         "platforms.twitter",
@@ -397,6 +406,8 @@ def test_the_effective_settings_are_shown_without_secrets(folder: Path) -> None:
         f'refresh.journal = "{folder}/accounts.db.journal"',
         'callers.web.api_keys_sha256 = ["aaaaaaaa…"]',
         'callers.web.permissions = ["connect", "read"]',
+        'callers.web.rate = "no limit"',
+        'callers.web.accounts_a_minute = "no limit"',
     ):
         assert line in text.splitlines()
 

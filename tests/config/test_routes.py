@@ -7,9 +7,9 @@ import pytest
 
 from server import config
 from server.accounts.routes import Route
-from tests.config.test_config import KEY, write
+from tests.config.test_config import EVERYWHERE, KEY, NO_RIGHTS, write
 
-ACTING = {"api_keys_sha256": [KEY], "permissions": ["act"]}
+ACTING = {"api_keys_sha256": [KEY], "permissions": ["act"], **EVERYWHERE}
 
 
 def load(folder: Path, caller: dict[str, Any], **platform: Any) -> config.Settings:
@@ -72,6 +72,6 @@ def test_what_is_no_route_is_refused(tmp_path: Path, route: str) -> None:
 
 @pytest.mark.parametrize("base", ["https://api.x.com/2", "https://api.x.com/?a", "https://api.x.com:443/x"])
 def test_the_base_of_an_api_is_scheme_host_and_port_alone(tmp_path: Path, base: str) -> None:
-    [problem] = problems(tmp_path, {"api_keys_sha256": [KEY]}, api_base=base)
+    [problem] = problems(tmp_path, {"api_keys_sha256": [KEY], **NO_RIGHTS}, api_base=base)
     assert problem == "platforms.twitter.api_base: scheme, host and port only"
-    load(tmp_path, {"api_keys_sha256": [KEY]}, api_base="https://api.x.com")
+    load(tmp_path, {"api_keys_sha256": [KEY], **NO_RIGHTS}, api_base="https://api.x.com")

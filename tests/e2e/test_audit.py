@@ -62,6 +62,7 @@ async def test_a_running_server_audits_what_it_refuses_and_what_operators_say(de
     assert (refused["caller"], refused["result"], refused["account_id"]) == ("local", "ACCOUNT_NOT_FOUND", nobody)
     with deployment.config_file.open("a") as config:
         config.write(f'\n[callers.web]\napi_keys_sha256 = ["{"0" * 64}"]\n')
+        config.write("permissions = []\nprofiles = []\nplatforms = []\n")
     assert command(deployment, "callers", "block", "web", "--reason", "stolen").returncode == 0
     [blocked] = await linked(deployment, kind="caller_blocked")
     assert (blocked["caller"], blocked["facts"]["blocked"]) == (f"operator {getpass.getuser()}", "web")

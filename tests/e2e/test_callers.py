@@ -42,12 +42,14 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
 
 async def test_the_lines_of_an_added_caller_let_it_in_and_nothing_is_written(local: Local) -> None:
     before = {path: path.read_bytes() for path in local.folder.iterdir() if path.is_file()}
-    done = command(local, "callers", "add", "publisher", "--permission", "read", "--profile", "acme/")
+    done = command(local, "callers", "add", "publisher", "--permission", "read", "--profile", "acme/",
+                   "--platform", "twitter")  # fmt: skip
     assert {path: path.read_bytes() for path in local.folder.iterdir() if path.is_file()} == before
     lines = tomllib.loads(told(done))["callers"]["publisher"]
     [key] = re.findall(r"^\S{43}$", done.stderr, re.MULTILINE)
     assert lines == {
         "api_keys_sha256": [hashlib.sha256(key.encode()).hexdigest()], "permissions": ["read"], "profiles": ["acme/"],
+        "platforms": ["twitter"],
     }  # fmt: skip
     assert key not in done.stdout
     with local.config_file.open("a") as config:
@@ -165,6 +167,7 @@ async def test_a_running_server_takes_new_tls_files_over_and_tells_when_they_end
     text = local.config_file.read_text().replace("[log]", f'metrics_listen = "127.0.0.1:{port}"\n\n{TLS}\n[log]')
     local.config_file.write_text(
         f'{text}\n[callers.publisher]\ncertificate_sans = ["spiffe://test/publisher"]\npermissions = ["read"]\n'
+        'profiles = ["*"]\nplatforms = ["*"]\n'
     )
     local.start_server()
     try:

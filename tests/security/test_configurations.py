@@ -1,7 +1,8 @@
 """A slip in the configuration opens no hole (row I4): it is refused, or nobody may do more than before.
 
-A slip is a misspelt or misplaced key or section, or a value of another kind. A line left out, or another value of the
-right kind, is another policy, and nobody can tell it from the one that was meant.
+A slip is a misspelt or misplaced key or section, a line that was left out or slipped into another caller's section, or
+a value of another kind. Another value of the right kind is another policy, and nobody can tell it from the one that was
+meant. Limits and reflection have defaults, and `config check` shows what they come to.
 """
 
 import copy
@@ -18,7 +19,7 @@ from server.accounts.callers import Caller
 from tests.authority import Authority
 from tests.config.test_config import GOOD, KEY, toml
 
-SLIPS = 300
+SLIPS = 500
 TREE: dict[str, Any] = {
     **GOOD,
     "server": {
@@ -41,7 +42,16 @@ TREE: dict[str, Any] = {
             "revokes_a_minute": 10,
             "pending_connects": 20,
         },
-        "none": {"api_keys_sha256": ["b" * 64], "profiles": [], "platforms": []},
+        "none": {
+            "api_keys_sha256": ["b" * 64],
+            "permissions": [],
+            "profiles": [],
+            "platforms": [],
+            "rate": 1,
+            "accounts_a_minute": 1,
+            "revokes_a_minute": 1,
+            "pending_connects": 1,
+        },
     },
 }
 
@@ -91,7 +101,26 @@ def another_kind(place: Place, rng: random.Random, _: list[Place]) -> None:
     section[name] = rng.choice([other for other in others if type(other) is not type(value)])
 
 
-MISTAKES: tuple[Callable[[Place, random.Random, list[Place]], None], ...] = (misspell, misplace, another_kind)
+def leave_out(place: Place, _: random.Random, __: list[Place]) -> None:
+    section, name = place
+    if name not in (*LIMITS, "reflection"):
+        del section[name]
+
+
+def move_to_another_caller(place: Place, rng: random.Random, everywhere: list[Place]) -> None:
+    """A line that its new section has already makes the file no TOML, so it is not tried."""
+    section, name = place
+    other = rng.choice([body[name] for body, name in everywhere if name in ("web", "none")])
+    if "permissions" in section and other is not section and name not in (*other, *LIMITS, *OF_NO_USE):
+        other[name] = section.pop(name)
+
+
+LIMITS = ("rate", "accounts_a_minute", "revokes_a_minute", "pending_connects")
+OF_NO_USE = ("return_urls", "allow_shim_completion")
+"""To a caller that may not connect; whose own permissions cannot be moved without their loss being noticed."""
+MISTAKES: tuple[Callable[[Place, random.Random, list[Place]], None], ...] = (
+    misspell, misplace, another_kind, leave_out, move_to_another_caller,
+)  # fmt: skip
 
 
 def no_wider(caller: Caller, before: Caller) -> bool:

@@ -34,11 +34,16 @@ return_urls = ["{url}"]
 
 [callers.powerless]
 api_keys_sha256 = ["{powerless}"]
+permissions = []
+profiles = ["*"]
+platforms = ["*"]
 revokes_a_minute = 1
 
 [callers.blocked]
 api_keys_sha256 = ["{blocked}"]
 permissions = ["read"]
+profiles = ["*"]
+platforms = ["*"]
 """
 
 
