@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from datetime import timedelta
@@ -17,6 +18,7 @@ ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 KEY_HASH = re.compile(r"[0-9a-f]{64}")
 # A SPIFFE id (spiffe://trust-domain/path) or another URI with a host, or a host name: never a pattern.
 SAN = re.compile(r"dns:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:@!$&'()+,;=%/-]+")
+NOTHING = hashlib.sha256(b"").hexdigest()
 ALL = "*"
 """In place of all profiles or all platforms; a list that is missing or empty never stands for them."""
 LONGEST_SPAN = timedelta(days=3650)
@@ -94,6 +96,8 @@ def profile_prefix(text: str) -> str:
 def key_hash(text: str) -> str:
     if not KEY_HASH.fullmatch(text):
         raise ValueError("64 lower-case hex digits: the SHA-256 of a key")
+    if text == NOTHING:
+        raise ValueError("the SHA-256 of nothing: the key was lost before it was hashed")
     return text
 
 

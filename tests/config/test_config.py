@@ -1,6 +1,7 @@
 """Settings: what is taken, what is refused, and how it is told."""
 
 import copy
+import hashlib
 import json
 import os
 import re
@@ -163,6 +164,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("callers.web.pending_connects", 0, "callers.web.pending_connects"),
         ("callers.web.api_keys_sha256", ["short"], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
         ("callers.web.api_keys_sha256", ["A" * 64], "callers.web.api_keys_sha256.0: 64 lower-case hex digits"),
+        ("callers.web.api_keys_sha256", [hashlib.sha256(b"").hexdigest()], "0: the SHA-256 of nothing"),
         ("callers.web.permissions", ["everything"], "callers.web.permissions"),
         ("callers.web.profiles", [""], "callers.web.profiles.0: an empty prefix would be all profiles"),
         ("callers.web.platforms", ["friendster"], "callers.web.platforms: no such platform: friendster"),
