@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -65,11 +65,16 @@ async def unread(settings: Settings, *, read_again: bool) -> list[str]:
 
 
 def operator() -> str:
-    """Who runs the command; containers may run as a user that has no name."""
+    """Who runs the command, as the system knows it: LOGNAME and USER are whatever he likes.
+
+    Whom sudo names is told beside it; containers may run as a user that has no name.
+    """
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid {os.getuid()}"
+    claimed = os.environ.get("SUDO_USER", "")
+    return f"{name} (sudo by {claimed})" if re.fullmatch(r"[A-Za-z0-9._-]{1,32}", claimed) else name
 
 
 async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str], bool]:

@@ -1,7 +1,6 @@
 """The audit of a running service: read over gRPC, walked by the command, changed by somebody with a database client."""
 
 import asyncio
-import getpass
 import json
 import time
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import cysqlite
 
 from sandbox.local import Local
+from server.commands.operate import operator
 from tests.e2e.test_operating import command
 from tests.e2e.test_processes import connected, grpcurl
 
@@ -65,4 +65,4 @@ async def test_a_running_server_audits_what_it_refuses_and_what_operators_say(de
         config.write("permissions = []\nprofiles = []\nplatforms = []\n")
     assert command(deployment, "callers", "block", "web", "--reason", "stolen").returncode == 0
     [blocked] = await linked(deployment, kind="caller_blocked")
-    assert (blocked["caller"], blocked["facts"]["blocked"]) == (f"operator {getpass.getuser()}", "web")
+    assert (blocked["caller"], blocked["facts"]["blocked"]) == (f"operator {operator()}", "web")

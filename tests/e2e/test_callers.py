@@ -1,7 +1,6 @@
 """The operators' commands about callers, and what they do to real, running servers."""
 
 import asyncio
-import getpass
 import hashlib
 import re
 import subprocess
@@ -18,6 +17,7 @@ from synposter.accounts.v1.account_service_pb2_grpc import AccountServiceStub
 from synposter_accounts import AccountNotFound, AsyncAccounts, CallerNotPermitted
 
 from sandbox.local import Local, free_port
+from server.commands.operate import operator
 from tests.authority import Authority
 from tests.e2e.test_operating import command
 from tests.faults.processes import fleet
@@ -149,7 +149,7 @@ async def test_a_blocked_caller_is_refused_by_all_running_servers_within_five_se
         assert told(done) == "local is blocked\n"
         await asyncio.gather(*(until_blocked(each.target, each.api_key, blocked=True) for each in running.servers))
         listed = told(command(first, "callers", "list"))
-        assert f"blocked by {getpass.getuser()}" in listed and "its key was stolen" in listed
+        assert f"blocked by {operator()}" in listed and "its key was stolen" in listed
         assert "Nothing below holds" in told(command(first, "callers", "check", "local"))
         told(command(first, "callers", "unblock", "local"))
         await asyncio.gather(*(until_blocked(each.target, each.api_key, blocked=False) for each in running.servers))

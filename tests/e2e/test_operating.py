@@ -1,7 +1,6 @@
 """Operators beside a running service: pausing, explaining, refreshing, reading again what nobody could read."""
 
 import asyncio
-import getpass
 import json
 import subprocess
 import time
@@ -13,6 +12,7 @@ from sandbox.control import Control
 from sandbox.local import Local
 from server.accounts.errors import StoreUnavailable
 from server.commands import operate
+from server.commands.operate import operator
 from tests.e2e.conftest import PROFILE, Whole
 from tests.e2e.test_processes import connected, grpcurl, until
 
@@ -29,7 +29,7 @@ async def test_an_operator_pauses_and_resumes_a_platform_of_a_running_server(dep
     done = command(deployment, "platforms", "pause", "twitter", "--reason", "an incident at X")
     assert done.returncode == 0, done.stderr
     listed = command(deployment, "platforms", "list").stdout
-    assert f"paused by {getpass.getuser()}" in listed and "an incident at X" in listed
+    assert f"paused by {operator()}" in listed and "an incident at X" in listed
     assert "not registered in this configuration" in listed
     async with Control(str(deployment.sandbox_url)) as sandbox:
         await asyncio.sleep(2.5)
