@@ -121,8 +121,9 @@ class Connector:
     ) -> tuple[Account, ...]:
         """The accounts that the connect brought; exactly one of `completion_code` and `response` is given.
 
-        Raises ConnectRefused; CallerNotPermitted for what the caller may not see any more; and RateLimited, with
-        nothing done, when too many calls wait for the platform. The same answer comes again for ten minutes.
+        Raises ConnectRefused; CallerNotPermitted for what the caller may not see any more; UnknownPlatform for one that
+        is not in the configuration any more; and RateLimited, with nothing done, when too many calls wait for the
+        platform. The same answer comes again for ten minutes.
         """
         request = await self._find(completion_code, response)
         if (request.caller, request.profile_id) != (caller.name, profile_id) or (
@@ -132,6 +133,7 @@ class Connector:
         admit(caller, request.profile_id, request.platform)
         if request.phase in (Phase.DONE, Phase.FAILED):
             return await self._outcome(request.id)
+        self._platform(request.platform)  # it may have been taken out of the configuration since
         with self._gates[request.platform].waiting(request.platform, caller.name):
             accounts: tuple[Account, ...] | None = None
             if response is not None and request.phase is Phase.BEGUN:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from server.accounts.callers import Caller, Permission
-from server.accounts.errors import CallerNotPermitted
+from server.accounts.errors import CallerNotPermitted, UnknownPlatform
 from server.accounts.flow import AuthorizationResponse, ResultPage, SendBrowser, ShowPage
 from server.accounts.model import Secret
 from tests.accounts.conftest import House
@@ -67,4 +67,16 @@ async def test_what_a_caller_may_not_see_any_more_it_cannot_complete(house: Hous
     with pytest.raises(CallerNotPermitted):
         await house.complete(code, dataclasses.replace(CALLER, **less))  # type: ignore[arg-type]
     assert house.platform.calls == []
+    assert [account.handle for account in await house.complete(code)] == ["ada"]
+
+
+async def test_a_connect_to_a_platform_that_was_taken_out_of_the_configuration_is_refused_and_not_used_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = await house.come_back(await house.begin())
+    with monkeypatch.context() as configuration:
+        configuration.setattr(house.connector, "_platforms", {})
+        configuration.setattr(house.connector, "_gates", {})
+        with pytest.raises(UnknownPlatform):
+            await house.complete(code)
     assert [account.handle for account in await house.complete(code)] == ["ada"]
