@@ -23,6 +23,12 @@ GENESIS: Final = "0" * 64
 
 VERSION: Final = 1
 
+WRITTEN_ANEW: Final = "another link was noted here: the chain was written anew"
+BEFORE_THE_START: Final = (
+    "the link that was noted here cannot be vouched for: the chain begins after it. Either the audit was pruned since "
+    "it was noted, or somebody wrote the chain anew and made it look so"
+)
+
 
 class Recorded(NamedTuple):
     """An event as it is stored: what its hash is made of."""
@@ -89,6 +95,8 @@ class ChainReport:
 
     start: Place
     """What the first link follows: the beginning, or where the audit was last pruned to."""
+    first_time: int | None
+    """When the first event that is still linked was recorded; None if there is none."""
     head: Place
     """The last link that was verified. Note it elsewhere: it proves later that nothing before it was rewritten."""
     broken: Broken | None
@@ -105,6 +113,7 @@ class Verifier:
         """`start` is what the first link follows; `noted` a link that was noted elsewhere and must still be there."""
         self.start = self.head = start
         self._noted = noted
+        self.first_time: int | None = None
         self.broken: Broken | None = None
         self.redacted = 0
         self._unexplained: dict[str, int] = {}
@@ -119,6 +128,8 @@ class Verifier:
         if problem := self._problem(link, event):
             return self._break(link.position, event.id, problem)
         self.head = Place(link.position, link.link)
+        if self.first_time is None:
+            self.first_time = event.time
         if not link.salt:
             self.redacted += 1
             self._unexplained[event.id] = link.position
@@ -134,10 +145,14 @@ class Verifier:
             return "the personal part of the event was edited"
         if next_link(self.head, event, link.personal_hash) != link.link:
             return "the event was edited, inserted or moved"
-        noted = self._noted
-        if noted is not None and noted.position == link.position and noted.link != link.link:
-            return "another link was noted here: the chain was written anew"
+        if self._was_another(Place(link.position, link.link)):
+            return WRITTEN_ANEW
         return ""
+
+    def _was_another(self, place: Place) -> bool:
+        """Whether another link was noted there."""
+        noted = self._noted
+        return noted is not None and noted.position == place.position and noted.link != place.link
 
     def explain(self, event: Recorded) -> None:
         """Takes note of an event that says what was erased; also one that is not linked yet."""
@@ -161,6 +176,10 @@ class Verifier:
             self._break(self.head.position + 1, "", f"the links up to {head.position} were deleted")
         elif self._noted is not None and self._noted.position > self.head.position:
             self._break(self.head.position + 1, "", f"the links up to {self._noted.position} were deleted")
+        elif self._noted is not None and self._noted.position < self.start.position:
+            self._break(self._noted.position, "", BEFORE_THE_START)
+        elif self._was_another(self.start):
+            self._break(self.start.position, "", WRITTEN_ANEW)
         elif self.start not in self._pruned:
             self._break(self.start.position, "", "the beginning was deleted, and no event says that it was pruned")
         elif self._unexplained:

@@ -6,12 +6,13 @@ import os
 import pwd
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from server.accounts.chain import Place
 from server.accounts.grants import Commit
 from server.accounts.unread import Reading, UnreadReader
 from server.config import ConfigError, Settings
+from server.storage.transaction import instant
 
 TAIL_SHOWN = 20
 OUTCOMES = {
@@ -90,9 +91,12 @@ async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str],
     else:
         event = f" (event {report.broken.event_id})" if report.broken.event_id else ""
         lines = [f"BROKEN at position {report.broken.position}{event}: {report.broken.problem}"]
+    begins = "at its first event" if report.start.position == 0 else f"after position {report.start.position}"
+    since = "" if report.first_time is None else f", at {shown(instant(report.first_time))}"
+    lines += [f"begins: {begins}{since}"]
     lines += [f"head: {report.head.position}:{report.head.link}", f"not linked yet: {len(report.tail)}"]
     for each in report.tail[:TAIL_SHOWN]:
-        time = shown(datetime.fromtimestamp(each.time / 1_000_000, UTC))
+        time = shown(instant(each.time))
         lines.append(f"  {time}  {each.id}  {each.kind}  {each.account_id or ''}".rstrip())
     return lines, report.broken is None
 

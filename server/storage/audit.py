@@ -185,6 +185,7 @@ def verify(database: Database, noted: Place | None, repeatable: bool) -> ChainRe
         verifier.end(Place(chain.position, chain.link))
         return ChainReport(
             start=verifier.start,
+            first_time=verifier.first_time,
             head=verifier.head,
             broken=verifier.broken,
             redacted=verifier.redacted,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from typing import Any
 
@@ -42,6 +43,7 @@ async def test_a_running_server_links_its_events_and_the_command_names_the_one_t
     assert events[-1]["peer"].startswith("ipv4:127.0.0.1:") and events[-1]["request_id"]
     done = command(deployment, "audit", "verify")
     assert done.returncode == 0, done.stderr + done.stdout
+    assert re.search(r"^begins: at its first event, at 2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", done.stdout, re.MULTILINE)
     head = next(line.removeprefix("head: ") for line in done.stdout.splitlines() if line.startswith("head: "))
     assert command(deployment, "audit", "verify", "--head", head).returncode == 0
     assert command(deployment, "audit", "verify", "--head", head[:-1] + "x").returncode == 2

@@ -356,6 +356,42 @@ async def test_a_chain_that_is_written_anew_does_not_have_the_head_that_was_note
     assert longer is not None and longer.position == 6
 
 
+async def forge_a_prune(store: Store, engine: Engine, position: int, start_link: str) -> None:
+    """What somebody does who can write to the database: a chain of one event, which says that the rest was pruned."""
+    start = Place(position, start_link)
+    sql(engine, "DELETE FROM events")
+    sql(engine, "DELETE FROM audit_chain")
+    sql(engine, "UPDATE audit_head SET position = ?, link = ?, start_position = ?, start_link = ?", *start, *start)
+    await store._write(
+        lambda tx: tx.event(
+            EventKind.AUDIT_PRUNED, account_id=None, profile_id="", platform="", position=position, link=start_link
+        )
+    )
+    assert await Linker(store, "me").work_off() == 1
+
+
+async def test_a_forged_prune_does_not_have_the_head_that_was_noted(store: Store, engine: Engine) -> None:
+    await some_events(store)
+    noted = (await store.verify_chain()).head
+    await forge_a_prune(store, engine, 9, "ab" * 32)
+    assert (await store.verify_chain()).broken is None  # the database alone cannot tell
+    found = (await store.verify_chain(noted)).broken
+    assert found is not None and (found.position, "cannot be vouched for" in found.problem) == (5, True)
+    await forge_a_prune(store, engine, 5, "ab" * 32)
+    found = (await store.verify_chain(noted)).broken
+    assert found is not None and (found.position, "written anew" in found.problem) == (5, True)
+
+
+async def test_a_head_that_was_noted_where_the_chain_begins_is_still_there(store: Store, engine: Engine) -> None:
+    await some_events(store)
+    noted = (await store.verify_chain()).head
+    await forge_a_prune(store, engine, *noted)
+    report = await store.verify_chain(noted)
+    assert (report.broken, report.start, report.head.position) == (None, noted, 6)
+    [[time]] = sql(engine, "SELECT time FROM events").fetchall()
+    assert report.first_time == time
+
+
 async def test_a_walk_over_more_links_than_are_read_at_once_finds_the_last_one(
     store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
