@@ -80,6 +80,14 @@ def next_link(before: Place, event: Recorded, hash_of_personal: str) -> str:
     return digest(before.link, before.position + 1, digest(VERSION, *kept, hash_of_personal))
 
 
+def facts_of(text: str) -> Mapping[str, Any]:
+    """Raises ValueError for what the service did not write: somebody put it into the database."""
+    facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise ValueError("facts are named")
+    return facts
+
+
 @dataclass(frozen=True, slots=True)
 class Broken:
     """The first place where the chain does not hold, and what is wrong there."""
@@ -134,7 +142,7 @@ class Verifier:
             self.redacted += 1
             self._unexplained[event.id] = link.position
         self.explain(event)
-        return True
+        return self.broken is None
 
     def _problem(self, link: Link, event: Recorded) -> str:
         if event.chain_position != link.position:
@@ -156,7 +164,12 @@ class Verifier:
 
     def explain(self, event: Recorded) -> None:
         """Takes note of an event that says what was erased; also one that is not linked yet."""
-        facts: Mapping[str, Any] = json.loads(event.facts)
+        try:
+            facts = facts_of(event.facts)
+        except ValueError:
+            if self.broken is None:
+                self._break(event.chain_position or self.head.position + 1, event.id, "its facts cannot be read")
+            return
         if event.kind == EventKind.PERSONAL_DATA_ERASED:
             for event_id in facts.get("events", ()):
                 self._unexplained.pop(event_id, None)

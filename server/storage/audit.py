@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 
 from peewee import JOIN, Database, fn
 
-from server.accounts.chain import ChainReport, Link, Place, Recorded, Verifier, next_link, personal_hash
+from server.accounts.chain import ChainReport, Link, Place, Recorded, Verifier, facts_of, next_link, personal_hash
 from server.accounts.events import Event, EventFilter, EventKind, EventPage
 from server.storage.schema import ChainRow, EventRow, LinkRow
 from server.storage.statement import blocks, slot
@@ -32,7 +31,7 @@ def to_event(row: Any) -> Event:
         time=instant(row.time),
         kind=row.kind,
         caller=row.caller,
-        facts={**json.loads(row.facts), **json.loads(row.personal or "{}")},
+        facts={**readable(row.facts), **readable(row.personal or "{}")},
         id=row.id,
         account_id=row.account_id,
         profile_id=row.profile_id,
@@ -42,6 +41,14 @@ def to_event(row: Any) -> Event:
         result=row.result,
         position=row.chain_position,
     )
+
+
+def readable(text: str) -> Mapping[str, Any]:
+    """Facts; none for what somebody damaged. A list shows the event all the same; `audit verify` names it."""
+    try:
+        return facts_of(text)
+    except ValueError:
+        return {}
 
 
 def list_page(tx: Transaction, which: EventFilter, after: str, size: int) -> EventPage:

@@ -356,6 +356,20 @@ async def test_a_chain_that_is_written_anew_does_not_have_the_head_that_was_note
     assert longer is not None and longer.position == 6
 
 
+@pytest.mark.parametrize("facts", ["no json", "[]", ""])
+async def test_an_event_whose_facts_cannot_be_read_is_named_and_still_listed(
+    store: Store, engine: Engine, facts: str
+) -> None:
+    await some_events(store)
+    sql(engine, COPY.replace("?", "NULL"))
+    sql(engine, "UPDATE events SET facts = ? WHERE id = 'forged'", facts)
+    assert await broken(store) == (6, "forged", "its facts cannot be read")
+    events = (await store.list_events(EventFilter(), after="", size=9)).events
+    assert [event.facts for event in events if event.id == "forged"] == [{}]
+    await Linker(store, "me").work_off()
+    assert await broken(store) == (6, "forged", "its facts cannot be read")
+
+
 async def forge_a_prune(store: Store, engine: Engine, position: int, start_link: str) -> None:
     """What somebody does who can write to the database: a chain of one event, which says that the rest was pruned."""
     start = Place(position, start_link)
