@@ -11,6 +11,7 @@ import click
 
 from server.commands import backups
 from server.commands.plainly import load, told_plainly
+from server.storage.engine import DatabaseUnusable
 from server.storage.restored import Suspects
 
 MOVED = click.option(
@@ -107,11 +108,20 @@ def chosen(command: Callable[..., None]) -> Callable[..., None]:
 
 @suspect_group.command("try")
 @chosen
+@click.option("--all", "everything", is_flag=True, help="All of them, whatever became of their access tokens.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def suspect_try(config_file: Path, /, **which: Any) -> None:
+def suspect_try(config_file: Path, /, *, everything: bool, yes: bool, **which: Any) -> None:
     """Send refresh tokens once more, shortly before their access tokens end, or now where those have ended."""
     with told_plainly():
         settings = load(config_file)
+        if not everything and which["ended"] is None and not which["grant_ids"]:
+            raise DatabaseUnusable("say which: --living, --ended, --grant or --all")
+        if (platform := which["platform"]) is not None and platform not in settings.platforms:
+            raise DatabaseUnusable(f"platform {platform} is not in the settings")
+        count = asyncio.run(backups.count_suspects(settings, Suspects(**which)))
+        if not yes:
+            click.confirm(f"{count} grants: a try of a spent token ends its grant. Go on?", abort=True)
         tried = with_bar("grants", lambda bar: backups.try_suspects(settings, Suspects(**which), bar))
     click.echo(f"{tried} grants are tried once more; one whose token was spent becomes EXPIRED")
 

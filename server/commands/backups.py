@@ -143,6 +143,13 @@ async def suspects(settings: Settings) -> list[str]:
     return list(columns(rows))
 
 
+async def count_suspects(settings: Settings, which: Suspects) -> int:
+    from server.parts import store_beside  # noqa: PLC0415
+
+    async with store_beside(settings) as store:
+        return await store.count_suspects(which)
+
+
 async def try_suspects(settings: Settings, which: Suspects, bar: Callable[[int], Progress]) -> int:
     from server.parts import store_beside  # noqa: PLC0415
 

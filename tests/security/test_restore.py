@@ -129,7 +129,7 @@ async def test_d6_a_backup_of_a_running_server_is_restored_elsewhere_and_nothing
         where = place.sql(f"SELECT id FROM grants WHERE id IN ({named}) OR account_id IN ({named})")
         chosen = [word for [grant_id] in where for word in ("--grant", grant_id)]
         await in_thread(command, new, "grants", "suspect", "give-up", "--yes", *chosen)
-        await in_thread(command, new, "grants", "suspect", "try")
+        await in_thread(command, new, "grants", "suspect", "try", "--all", "--yes")
         await until(lambda: place.states() == {"dead": len(rotated), "ready": GRANTS + 1 - len(rotated)})
         assert (await running.sent(), await running.replays()) == (sent + GRANTS - ROTATED, 0)
         assert {status.name: count for status, count in place.statuses().items()} == {
@@ -331,3 +331,17 @@ async def test_a_restore_that_fails_has_changed_nothing_and_says_so(tmp_path: Pa
             assert not list(running.database.parent.glob("accounts.db.restoring*"))
         keys.write_bytes(mine)
         local.start_server()
+
+
+async def test_d6_nothing_is_tried_unless_it_is_said_which_and_confirmed(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as running:
+        await running.seed(GRANTS, due_in=LONG)
+        await in_thread(command, running.servers[0], "restored", "--unmarked")
+        for words, told in (((), "say which"), (("--all", "--platform", "myspace"), "myspace is not in the settings")):
+            refused = await asyncio.to_thread(command, running.servers[0], "grants", "suspect", "try", *words)
+            assert refused.returncode == 2 and told in refused.stderr and "Traceback" not in refused.stderr
+        unconfirmed = await asyncio.to_thread(command, running.servers[0], "grants", "suspect", "try", "--all")
+        assert unconfirmed.returncode == 1 and f"{GRANTS} grants" in unconfirmed.stdout
+        assert running.states() == {"suspect": GRANTS}
+        await in_thread(command, running.servers[0], "grants", "suspect", "try", "--living", "--yes")
+        assert running.states() == {"unknown": GRANTS}
