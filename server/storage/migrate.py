@@ -6,7 +6,7 @@ import hmac
 from pathlib import Path
 from typing import Any
 
-from peewee import Database
+from peewee import Database, ProgrammingError
 from playhouse.migrations import Runner
 
 from server.storage.keyring import KeyRing, KeyRingError
@@ -38,7 +38,13 @@ def migrate(database: Database, ring: KeyRing) -> list[str]:
 
 def check_schema(database: Database) -> None:
     """Raises SchemaMismatch unless exactly the known migrations are applied."""
-    status = Runner(database, str(MIGRATIONS)).status()
+    try:
+        status = Runner(database, str(MIGRATIONS)).status()
+    except ProgrammingError as error:
+        if "permission denied" not in str(error):
+            raise
+        told = str(error).splitlines()[0]
+        raise SchemaMismatch(f"{told}; after a restore, repeat the GRANT lines of docs/operations.md") from error
     refuse_unknown(status)
     missing = [step.name for step in status if not step.applied]
     if missing:

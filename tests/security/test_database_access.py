@@ -1,6 +1,8 @@
 """The database from outside, row D8: files for their owner alone, a link that is verified, a role that can little."""
 
+import asyncio
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +96,18 @@ async def test_d8_the_service_runs_under_a_role_that_cannot_change_the_schema(tm
         for forbidden in ("DROP TABLE events", "ALTER TABLE events ADD more INT", "CREATE TABLE more (id INT)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 running.sql(forbidden)
+
+
+async def test_a_role_without_rights_is_told_of_in_a_line(tmp_path: Path, postgres: str) -> None:
+    """As after a restore, which brings none."""
+    owner = fresh_database(postgres)
+    role = f"bare_{owner[-12:]}"
+    async with fleet(tmp_path, database_url=owner) as running:
+        with psycopg.connect(owner, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {role} LOGIN".encode())
+        config = running.servers[0].config_file
+        config.write_text(config.read_text().replace(owner, owner.replace("accounts@", f"{role}@")))
+        start = running.servers[0].server_command()
+        refused = await asyncio.to_thread(subprocess.run, start, capture_output=True, text=True, timeout=30)
+        assert refused.returncode == 2 and "Traceback" not in refused.stderr
+        assert "permission denied" in refused.stderr and "GRANT" in refused.stderr
