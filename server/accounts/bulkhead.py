@@ -1,7 +1,8 @@
-"""The bulkhead of one platform: how many calls on accounts' behalf may be under way; refreshes have their own gate."""
+"""Bulkheads: how much of one kind may be under way to a platform, so that one that hangs takes a bounded part of us."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,6 +11,26 @@ from typing import Final
 from server.accounts.errors import RateLimited
 
 CROWDED_RETRY: Final = timedelta(seconds=1)
+
+
+class Places:
+    """So many at once, and of one caller fewer: whatever it does, others find some."""
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self._most = most
+        self._of_one = of_one
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, caller: str, refusal: str) -> Iterator[None]:
+        """Raises RateLimited, with this text, when all are taken, or all of this caller's."""
+        if self._taken[caller] >= self._of_one or self._taken.total() >= self._most:
+            raise RateLimited(refusal, CROWDED_RETRY, limit="waiting")
+        self._taken[caller] += 1
+        try:
+            yield
+        finally:
+            self._taken[caller] -= 1
 
 
 class Bulkhead:

@@ -15,7 +15,14 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Permission
 from server.accounts.connect import admit, check_ending, denial, hashed, issuer_matches, mix_up, new_secret
-from server.accounts.errors import AccountError, CallerNotPermitted, ConnectRefused, Reason, StoreUnavailable
+from server.accounts.errors import (
+    AccountError,
+    CallerNotPermitted,
+    ConnectRefused,
+    RateLimited,
+    Reason,
+    StoreUnavailable,
+)
 from server.accounts.exchange import Exchanger
 from server.accounts.flow import AuthorizationRequest, AuthorizationResponse, Phase, ResultPage, SendBrowser, ShowPage
 from server.accounts.model import Secret
@@ -111,7 +118,7 @@ class Callback:
             accounts = await self._exchanger.exchange(request, code, expected=Phase.BEGUN)
         except StoreUnavailable:
             raise
-        except ConnectRefused as refused:
+        except (ConnectRefused, RateLimited) as refused:
             log.info("shim completion failed", extra={"connect_id": request.id, "reason": refused.reason})
             return ShowPage(ResultPage.FAILED)
         return ShowPage(ResultPage.EXPIRED if accounts is None else ResultPage.CONNECTED)

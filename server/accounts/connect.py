@@ -134,14 +134,16 @@ class Connector:
         if request.phase in (Phase.DONE, Phase.FAILED):
             return await self._outcome(request.id)
         self._platform(request.platform)  # it may have been taken out of the configuration since
+        accounts: tuple[Account, ...] | None = None
+        if response is not None and request.phase is Phase.BEGUN:
+            accounts = await self._respond(request, response)
+        elif completion_code is not None and request.phase is Phase.ANSWERED and request.code is not None:
+            await self._check_age(request, Phase.ANSWERED)
+            accounts = await self._exchanger.exchange(request, request.code, expected=Phase.ANSWERED)
+        if accounts is not None:
+            return accounts
         with self._gates[request.platform].waiting(request.platform, caller.name):
-            accounts: tuple[Account, ...] | None = None
-            if response is not None and request.phase is Phase.BEGUN:
-                accounts = await self._respond(request, response)
-            elif completion_code is not None and request.phase is Phase.ANSWERED and request.code is not None:
-                await self._check_age(request, Phase.ANSWERED)
-                accounts = await self._exchanger.exchange(request, request.code, expected=Phase.ANSWERED)
-            return accounts if accounts is not None else await self._outcome(request.id)
+            return await self._outcome(request.id)
 
     def _platform(self, platform: str) -> Platform:
         if platform not in self._platforms:

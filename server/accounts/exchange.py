@@ -51,28 +51,32 @@ class Exchanger:
         self._observer = observer
         self._new_id = new_id
         self._min_interval = min_interval
-        self._running: set[asyncio.Task[tuple[Account, ...] | None]] = set()
+        self._running: dict[str, asyncio.Task[tuple[Account, ...] | None]] = {}
 
     async def exchange(
         self, request: AuthorizationRequest, code: Secret, *, expected: Phase
     ) -> tuple[Account, ...] | None:
         """The accounts that the code brought, or None if somebody else has begun this exchange.
 
-        Raises ConnectRefused with the reason that is recorded for everyone who asks later. While the platform is paused
-        nothing is recorded, and the connect can still be completed afterwards.
+        Raises ConnectRefused with the reason that is recorded for everyone who asks later. While the platform is
+        paused, or too many are under way (RateLimited), nothing is recorded, and the connect can still be completed
+        afterwards.
         """
         if why := self._gates[request.platform].paused:
             text = f"{request.platform} is paused: {why}"
             raise refusal(request, Reason.PLATFORM_PAUSED, text, platform=request.platform)
+        if running := self._running.get(request.id):
+            with self._gates[request.platform].waiting(request.platform, request.caller):
+                await asyncio.shield(running)
+            return None
         # The start too runs in the task: it erases the code, so nobody may give up between the two.
-        task = asyncio.create_task(self._run(request, code, expected))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task = self._running[request.id] = asyncio.create_task(self._run(request, code, expected))
+        task.add_done_callback(lambda _: self._running.pop(request.id))
         return await asyncio.shield(task)
 
     async def drain(self) -> None:
         """Waits for the exchanges under way."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def fail(self, request: AuthorizationRequest, refused: ConnectRefused, *expected: Phase) -> None:
         """Records why the connect failed, unless it has left the `expected` phases meanwhile."""
@@ -83,13 +87,14 @@ class Exchanger:
             log.info("connect failed", extra={"connect_id": request.id, "reason": refused.reason})
 
     async def _run(self, request: AuthorizationRequest, code: Secret, expected: Phase) -> tuple[Account, ...] | None:
-        if not await self._store.start_exchange(request.id, expected=expected):
-            return None
-        try:
-            accounts = await self._bring(request, code)
-        except ConnectRefused as refused:
-            await self.fail(request, refused, Phase.EXCHANGING)
-            raise
+        with self._gates[request.platform].exchanging(request.platform, request.caller):
+            if not await self._store.start_exchange(request.id, expected=expected):
+                return None
+            try:
+                accounts = await self._bring(request, code)
+            except ConnectRefused as refused:
+                await self.fail(request, refused, Phase.EXCHANGING)
+                raise
         self._observer.connected(request.platform, "connected")
         return accounts
 

@@ -92,8 +92,7 @@ class FreshTokens:
         outcome = ""
         if grant.refreshable and account.platform in self._gates:
             try:
-                with self._gates[account.platform].waiting(account.platform, caller):
-                    outcome = await self._refresher.on_demand(grant, caller)
+                outcome = await self._refresher.on_demand(grant, caller)
             except RateLimited:
                 if grant.lives_at(now):
                     return False

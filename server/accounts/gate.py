@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
-from server.accounts.errors import RateLimited
+from server.accounts.bulkhead import Places
 
 MOST_WAITING = 256
 """Callers may wait four deep for each of the requests that may be in flight."""
 MOST_OF_ONE = 192
 """The places that one caller may have: whatever it does, others find some."""
-CROWDED_RETRY = timedelta(seconds=1)
+MOST_EXCHANGES, EXCHANGES_OF_ONE = 64, 48
+"""Each has a thread at once: in a queue behind codes that a hung platform has no answer to, honest ones would end."""
 SMOOTHING_SECONDS = 0.1
 """A claim takes as many as may begin in this time, so that a backlog is worked off evenly."""
 
@@ -51,7 +51,8 @@ class Gate:
         self._narrowed: int | None = None
         self._sleep = sleep
         self._in_flight = 0
-        self._waiting: Counter[str] = Counter()
+        self._waiting = Places(MOST_WAITING, MOST_OF_ONE)
+        self._exchanging = Places(MOST_EXCHANGES, EXCHANGES_OF_ONE)
         self._closed = ""
         self._paused = ""
         self._wait = self._suspension = Hold()
@@ -117,15 +118,17 @@ class Gate:
         """A place for one call while it waits for the platform. Raises RateLimited when all are taken, or all of one
         caller's.
 
-        So a platform that hangs takes a bounded part of this process, and calls about others find their places free.
+        What goes on when the call has ended takes a place of its own: else short deadlines would begin more and more.
         """
-        if self._waiting[caller] >= MOST_OF_ONE or self._waiting.total() >= MOST_WAITING:
-            raise RateLimited(f"too many calls wait for {platform} already", CROWDED_RETRY, limit="waiting")
-        self._waiting[caller] += 1
-        try:
+        with self._waiting.place(caller, f"too many calls wait for {platform} already"):
             yield
-        finally:
-            self._waiting[caller] -= 1
+
+    @contextmanager
+    def exchanging(self, platform: str, caller: str) -> Iterator[None]:
+        """A place for one exchange of a code, until that has ended. Raises RateLimited as `waiting` does."""
+        text = f"too many connects are being completed at {platform} already"
+        with self.waiting(platform, caller), self._exchanging.place(caller, text):
+            yield
 
     def enter(self) -> None:
         self._allowance, self._allowed_at = self._allowed - 1, self.now()

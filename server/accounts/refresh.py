@@ -88,13 +88,16 @@ class Refresher:
 
         Everybody who asks for the same grant shares one attempt, and who finds that another process has it waits for
         what comes of that. Whoever stops waiting stops nothing. It does nothing while the gate is held, within
-        `min_interval` of the last refresh, and for a grant whose retry is not due yet.
+        `min_interval` of the last refresh, and for a grant whose retry is not due yet. Raises RateLimited when too many
+        wait already.
         """
         attempt = self._under_way.get(grant.id)
         if attempt is None:
             attempt = asyncio.create_task(self._demand(grant, caller))
             self._keep(grant.id, attempt)
-        return await asyncio.shield(attempt)
+            return await asyncio.shield(attempt)
+        with self._lanes[grant.platform].gate.waiting(grant.platform, caller):
+            return await asyncio.shield(attempt)
 
     async def can_store(self) -> bool:
         """Whether what a platform will answer can be kept, and the journal is empty: nothing is claimed otherwise."""
@@ -188,16 +191,17 @@ class Refresher:
 
     async def _demand(self, grant: GrantRecord, caller: str) -> str:
         lane = self._lanes[grant.platform]
-        if not await lane.gate.turn():
-            return "held"
-        claimed = await self._claim_on_demand(grant, lane, caller)
-        if claimed:
-            return await self._one(claimed[0], lane)
-        lane.gate.leave()
-        if claimed is None:
-            return NOT_STORED
-        await self._winner(grant)
-        return "overtaken"
+        with lane.gate.waiting(grant.platform, caller):
+            if not await lane.gate.turn():
+                return "held"
+            claimed = await self._claim_on_demand(grant, lane, caller)
+            if claimed:
+                return await self._one(claimed[0], lane)
+            lane.gate.leave()
+            if claimed is None:
+                return NOT_STORED
+            await self._winner(grant)
+            return "overtaken"
 
     async def _claim_on_demand(self, grant: GrantRecord, lane: Lane, caller: str) -> list[ClaimedGrant] | None:
         """None if what comes could not be stored."""

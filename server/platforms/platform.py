@@ -11,6 +11,7 @@ from functools import partial
 
 from server.accounts.errors import PlatformError
 from server.accounts.flow import Endpoints
+from server.accounts.gate import MOST_EXCHANGES
 from server.accounts.grants import TokenSet
 from server.accounts.model import Identity, PlatformRules, Secret
 from server.accounts.timing import IDENTITY_TIMEOUT, TOKEN_TIMEOUT
@@ -19,8 +20,6 @@ from server.platforms.definition import OAuth2Platform, Rotation
 from server.platforms.http import Sender
 from server.platforms.messages import HttpReply
 from server.platforms.registration import Registration
-
-EXCHANGES_AT_ONCE = 8
 
 
 class RegisteredPlatform:
@@ -40,7 +39,7 @@ class RegisteredPlatform:
         self._sender = sender
         self._now = now
         self._token_timeout = token_timeout
-        self._threads = ThreadPoolExecutor(EXCHANGES_AT_ONCE, thread_name_prefix=f"exchange-{definition.id}")
+        self._threads = ThreadPoolExecutor(MOST_EXCHANGES, thread_name_prefix=f"exchange-{definition.id}")
         self.endpoints = registration.endpoints(definition)
         self.rules = to_rules(definition, self.endpoints)
 
