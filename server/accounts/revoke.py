@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 WITHIN_CALL = timedelta(seconds=3)
 LEASE = timedelta(seconds=60)
 AT_ONCE = 8
+OF_CALLS = 16
+"""How many revocations that calls have asked for may be under way to a platform; AT_ONCE more are the outbox's."""
 
 
 class Revoker:
@@ -39,6 +41,7 @@ class Revoker:
         self._platforms = platforms
         self._gates = gates
         self._observer = observer
+        self._turns = {name: asyncio.Semaphore(OF_CALLS) for name in platforms}
         self._running: set[asyncio.Task[int]] = set()
         self._stopping = False
 
@@ -64,10 +67,10 @@ class Revoker:
     async def ask(self, accounts: Sequence[tuple[str, str]]) -> None:
         """Asks platforms once to revoke what the outbox holds of accounts, each with its platform; 3 seconds at most.
 
-        What takes longer goes on in the background.
+        What takes longer goes on in the background; what has had no turn by then is left to the outbox's job.
         """
         tasks = [
-            asyncio.create_task(self._round(platform_id, account_id))
+            asyncio.create_task(self._in_turn(platform_id, account_id))
             for platform_id, account_id in accounts
             if platform_id in self._platforms
         ]
@@ -96,6 +99,17 @@ class Revoker:
     async def drain(self) -> None:
         """Waits for the revocations that calls have begun."""
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _in_turn(self, platform_id: str, account_id: str) -> int:
+        try:
+            async with asyncio.timeout(WITHIN_CALL.total_seconds()):
+                await self._turns[platform_id].acquire()
+        except TimeoutError:
+            return 0
+        try:
+            return await self._round(platform_id, account_id)
+        finally:
+            self._turns[platform_id].release()
 
     async def _round(self, platform_id: str, account_id: str | None) -> int:
         if self._gates[platform_id].paused:

@@ -19,7 +19,8 @@ READ_SIZE = 16 * 1024
 CONNECT_SECONDS = 5.0
 LAST_LOOK_SECONDS = 0.25
 IDLE_SECONDS = 10.0
-CONNECTIONS = 256
+CONNECTIONS_OF_HOST = 256
+"""More than may be under way of all kinds, which have their own bounds: a host that hangs takes no other's."""
 
 NEVER_SENT = (
     aiohttp.ClientConnectorError,  # DNS, refused, TLS
@@ -99,7 +100,9 @@ class Sender:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=tls()),
+                connector=aiohttp.TCPConnector(
+                    limit=0, limit_per_host=CONNECTIONS_OF_HOST, keepalive_timeout=IDLE_SECONDS, ssl=tls()
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 headers={"user-agent": "synposter-accounts"},

@@ -8,6 +8,8 @@ from datetime import timedelta
 
 from server.accounts.errors import RateLimited
 from server.accounts.gate import EXCHANGES_OF_ONE, MOST_OF_ONE
+from server.accounts.model import Identity
+from server.accounts.revoke import OF_CALLS
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER
 
@@ -65,3 +67,19 @@ async def test_short_deadlines_begin_no_more_refreshes_than_one_caller_may_have_
     well.set()
     await house.refresher.settled()
     assert await given_up(calls[-1]) == "well"
+
+
+async def test_a_deleted_profile_of_many_accounts_sends_a_bounded_number_of_revocations_at_once(house: House) -> None:
+    accounts = []
+    for number in range(OF_CALLS + TOO_MANY):
+        house.platform.answer_next("identify", (Identity(str(number), "ada"),))
+        accounts.append(await house.connect())
+    well = hang(house, "revoke")
+    deleting = asyncio.create_task(house.eraser.delete_profile(CALLER, "p1"))
+    await house.platform.until_called("revoke", OF_CALLS)
+    await deleting
+    assert house.platform.count("revoke") == OF_CALLS, "the outbox has the others"
+    well.set()
+    await house.revoker.drain()
+    await house.revoker.work_off("twitter")
+    assert await house.store.claim_revocations("twitter", lease=timedelta(minutes=1), limit=1) == []
