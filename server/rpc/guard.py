@@ -53,6 +53,8 @@ class Line:
     """Whether its response tells of `accounts` that it has revoked, and that the request does not name."""
     uses: bool = False
     """Whether its response tells of `usages`, which show accounts that the request may not name."""
+    audits: bool = False
+    """Whether its response tells of `events`, which show accounts that the request may not name."""
     largest: int = 256 * 1024
     """Bytes of a request; gRPC has one limit for all methods of a server."""
     keeps_time: bool = False
@@ -77,7 +79,7 @@ LINES: Final[Mapping[str, Line]] = {
     ),
     "synposter.accounts.v1.PlatformService.ListUsage": Line(Permission.READ, names="account_id", uses=True),
     "synposter.accounts.v1.OperationsService.ExplainAccount": Line(Permission.OPERATE, names="id"),
-    "synposter.accounts.v1.OperationsService.ListAuditEvents": Line(Permission.OPERATE),
+    "synposter.accounts.v1.OperationsService.ListAuditEvents": Line(Permission.OPERATE, audits=True),
     "grpc.health.v1.Health.Check": Line(Access.OPEN),
     "grpc.health.v1.Health.List": Line(Access.OPEN),
     "grpc.health.v1.Health.Watch": Line(Access.OPEN),
@@ -166,7 +168,7 @@ def count(request: Any, line: Line, limits: CallerLimits) -> None:
     """Holds what is asked for against the caller's limits. Raises RateLimited."""
     if line.names and (account_id := getattr(request, line.names)):
         limits.account(account_id)
-    elif line.lists or line.uses:
+    elif line.lists or line.uses or line.audits:
         limits.listing()
     if line.revokes:
         limits.revoke()
@@ -203,6 +205,8 @@ def guarded(
                 limits.listed(account.id for account in response.accounts)
             if line.uses:
                 limits.listed({usage.account_id for usage in response.usages})
+            if line.audits:
+                limits.listed({event.account_id for event in response.events if event.account_id})
             if line.erases:
                 limits.revoked(account.account_id for account in response.accounts)
             return response.SerializeToString()  # type: ignore[no-any-return]

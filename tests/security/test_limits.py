@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import grpc
 from synposter.accounts.v1 import account_service_pb2 as pb
-from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest
+from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, ListAuditEventsRequest
 
 from server.accounts.callers import Caller, Limits, Permission
+from server.accounts.events import Event, EventPage
 from server.accounts.model import ErasedAccount, Page, PlatformRevocation, Receipt
 from tests.rpc.conftest import ID, MOMENT, Edge, make_account
 
@@ -114,3 +115,14 @@ async def test_calls_that_are_refused_for_another_reason_count_against_the_rate(
                 await edge.refusal("GetAccount", pb.GetAccountRequest(id="no id"), key="one")
             ).reason != "RATE_LIMITED"
         assert (await edge.refusal("GetAccount", get(1), key="one")).reason == "RATE_LIMITED"
+
+
+async def test_accounts_that_the_audit_shows_count() -> None:
+    async with limited(accounts_a_minute=2) as edge:
+        ids = [str(uuid.UUID(int=number)) for number in range(2)]
+        events = tuple(Event(None, MOMENT, "connected", "web", {}, each, each) for each in ids)
+        edge.use_cases.answers["page"] = EventPage(events, more=False)
+        await edge.call("ListAuditEvents", ListAuditEventsRequest(), key="one")
+        for method, request in (("GetAccount", get(7)), ("ListAuditEvents", ListAuditEventsRequest())):
+            assert (await edge.refusal(method, request, key="one")).facts == {"limit": "accounts_a_minute"}
+        await edge.call("GetAccount", get(1), key="one")
