@@ -170,11 +170,11 @@ class App:
         self.journal = FileJournal(settings.journal_folder, vault, new_id)
         self.served = ServedMark(settings.journal_folder, self.store)
         self.keys = KeyWatch(settings.keys.file, self.engine, vault, self.journal, key_user(settings))
+        self.blocks = Blocks(self.store)
         self.exchanger = Exchanger(
-            self.store, self.platforms, self.gates, self.metrics, new_id, min_interval=min_interval
+            self.store, self.platforms, self.gates, self.blocks, self.metrics, new_id, min_interval=min_interval
         )
         self.connector = Connector(self.store, self.platforms, self.gates, self.exchanger, new_id, self._callback_uri)
-        self.blocks = Blocks(self.store)
         self.refusals = Refusals(self.store, self.metrics, self._monotonic)
         callers = {name: caller.to_caller(name) for name, caller in settings.callers.items()}
         self.callback = Callback(self.store, self.platforms, self.exchanger, callers, self.blocks)

@@ -25,6 +25,9 @@ class Blocks:
             log.warning("caller blocked" if caller in blocks else "caller unblocked", extra={"caller": caller})
         self._blocks = blocks
 
+    def blocks(self, caller: str) -> bool:
+        return caller in self._blocks
+
     def check(self, caller: str) -> None:
         """Raises CallerNotPermitted for one that is blocked. Why is for operators: a thief may be listening."""
         if caller in self._blocks:

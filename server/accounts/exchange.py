@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
+from server.accounts.blocks import Blocks
 from server.accounts.errors import (
     ConnectRefused,
     GrantDead,
@@ -40,6 +41,7 @@ class Exchanger:
         store: Store,
         platforms: Mapping[str, Platform],
         gates: Mapping[str, Gate],
+        blocks: Blocks,
         observer: Observer,
         new_id: NewId,
         *,
@@ -48,6 +50,7 @@ class Exchanger:
         self._store = store
         self._platforms = platforms
         self._gates = gates
+        self._blocks = blocks
         self._observer = observer
         self._new_id = new_id
         self._min_interval = min_interval
@@ -111,7 +114,10 @@ class Exchanger:
             raise given_up(request)
         identities = await self._identify(platform, request, token_set)
         await self._check_reconnect(request, identities)
-        accounts = await self._store.complete_request(request, await self._grant(request, token_set, identities))
+        grant = await self._grant(request, token_set, identities)
+        if self._blocks.blocks(request.caller):
+            raise refusal(request, Reason.CALLER_NOT_PERMITTED, "an operator has blocked this caller meanwhile")
+        accounts = await self._store.complete_request(request, grant)
         if accounts is None:
             raise given_up(request)
         return accounts

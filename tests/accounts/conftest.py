@@ -104,8 +104,8 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
     platform, observer, gate = ScriptedPlatform(store), Watcher(), Gate(16, clock=moved(clock))
     platforms, gates = {"twitter": platform}, {"twitter": gate}
     minute = timedelta(minutes=1)
-    exchanger = Exchanger(store, platforms, gates, observer, new_id, min_interval=minute)
     reader, blocks = Reader(store, platforms), Blocks(store)
+    exchanger = Exchanger(store, platforms, gates, blocks, observer, new_id, min_interval=minute)
     journal = FileJournal(tmp_path / "journal", vault, new_id)
     refresher = Refresher(store, platforms, gates, journal, observer, owner="me", lease=minute, min_interval=minute)
     callers = {caller.name: caller for caller in (CALLER, OPERATOR)}

@@ -1,9 +1,11 @@
 """The kill switch of a caller, over both stores."""
 
+import asyncio
+
 import pytest
 
 from server.accounts.blocks import Blocks
-from server.accounts.errors import CallerNotPermitted, StoreUnavailable
+from server.accounts.errors import CallerNotPermitted, ConnectRefused, Reason, StoreUnavailable
 from server.accounts.flow import AuthorizationResponse, ResultPage, ShowPage
 from server.accounts.model import Secret
 from tests.accounts.conftest import House
@@ -68,3 +70,17 @@ async def test_links_of_others_go_on_connecting(house: House) -> None:
     state = await house.begin(OPERATOR, return_url=None)
     response = AuthorizationResponse(Secret(state), Secret("code"))
     assert await house.callback.answer("twitter", response) == ShowPage(ResultPage.CONNECTED)
+
+
+async def test_a_connect_that_waits_while_its_caller_is_blocked_attaches_nothing(house: House) -> None:
+    code, well = await house.come_back(await house.begin()), asyncio.Event()
+    house.platform.answer_next("exchange", well)
+    completing = asyncio.create_task(house.complete(code))
+    await house.platform.until_called("exchange")
+    await house.store.set_block(CALLER.name, reason="stolen", operator="ada")
+    await house.blocks.follow()
+    well.set()
+    with pytest.raises(ConnectRefused) as caught:
+        await completing
+    assert caught.value.reason is Reason.CALLER_NOT_PERMITTED
+    assert await house.revoker.work_off("twitter") == 1, "the new grant is given back"

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from server.accounts.blocks import Blocks
 from server.accounts.connect import Connector
 from server.accounts.exchange import Exchanger
 from server.accounts.fresh import FreshTokens
@@ -109,7 +110,9 @@ class Process:
         journal = ProcessJournal(journal_folder, world.vault, world.new_id)
         journal.world = world
         self.journal = journal
-        self.exchanger = Exchanger(self.store, platforms, gates, observer, world.new_id, min_interval=MIN_INTERVAL)
+        self.exchanger = Exchanger(
+            self.store, platforms, gates, Blocks(self.store), observer, world.new_id, min_interval=MIN_INTERVAL
+        )
         self.connector = Connector(
             self.store, platforms, gates, self.exchanger, world.new_id, lambda name: f"https://accounts.test/{name}"
         )
