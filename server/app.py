@@ -342,6 +342,8 @@ def spare_the_collector() -> None:
 async def serve_until_signal(settings: Settings) -> None:
     """Runs one process until SIGTERM or SIGINT, then drains."""
     set_up_logging(settings.log.format, settings.log.level)
+    # A shell leaves what it begins in the background deaf to this signal.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     app = App(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import signal
 import sys
 
 PR_SET_DUMPABLE = 4
@@ -21,8 +20,6 @@ def keep_to_itself() -> None:
     """
     for name in TELLING:
         os.environ.pop(name, None)
-    # Whoever begins it in the background of a shell leaves it deaf to this signal.
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")

@@ -26,14 +26,13 @@ from server.storage.migrate import migrate
 @click.option(
     "--config",
     "config_file",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="ACCOUNTS_CONFIG",
     show_envvar=True,
     help="The TOML file with the settings; config.example.toml explains each.",
 )
 @click.pass_context
-def main(context: click.Context, config_file: Path) -> None:
+def main(context: click.Context, config_file: Path | None) -> None:
     """Connected Accounts. Without a command it serves until SIGTERM or SIGINT."""
     keep_to_itself()
     # The calendar reads naive local time; a daylight-saving change must not move it.
@@ -49,10 +48,9 @@ def main(context: click.Context, config_file: Path) -> None:
 def serve(config_file: Path) -> None:
     """Serve until SIGTERM or SIGINT (the default command)."""
     from server.app import StartRefused, serve_until_signal  # noqa: PLC0415 (other commands need less)
-    from server.parts import load_settings  # noqa: PLC0415 (other commands need less)
 
     with told_plainly():
-        settings = load_settings(config_file)
+        settings = load(config_file)
         try:
             import uvloop  # noqa: PLC0415
 

@@ -32,8 +32,10 @@ def told_plainly() -> Iterator[None]:
         sys.exit(2)
 
 
-def load(config_file: Path) -> config.Settings:
-    """Raises ConfigError."""
+def load(config_file: Path | None) -> config.Settings:
+    """Raises ConfigError. The option is asked for here, so that help is given without it."""
+    if config_file is None:
+        raise click.UsageError("Missing option '--config' (or the variable ACCOUNTS_CONFIG).")
     from server.parts import load_settings  # noqa: PLC0415 (imports the whole server)
 
     return load_settings(config_file)

@@ -53,6 +53,10 @@ def forget(database: Database, process: str) -> bool:
     return bool(KeyUserRow.delete().where(KeyUserRow.process == process).execute(database))
 
 
+def is_user(database: Database, process: str) -> bool:
+    return KeyUserRow.select().where(KeyUserRow.process == process).first(database) is not None
+
+
 def forget_all(database: Database) -> None:
     KeyUserRow.delete().execute(database)
 

@@ -123,7 +123,11 @@ class KeyWatch:
         if self._journal.depth:
             await asyncio.to_thread(self._journal.rewrap)
         state = await self._state()
-        if state != self._said:
+        # Somebody may have taken a process that lives for dead: its keys must not be retired for that.
+        forgotten = not await self._engine.read(lambda db: key_use.is_user(db, self._process))
+        if forgotten:
+            log.warning("this process was forgotten and lives; it says again which keys it uses")
+        if forgotten or state != self._said:
             now, ring = micros(self._engine.clock()), self._vault.ring
             await self._engine.write(lambda db: self._say_in(db, ring, state[1], now))
             self._said = state

@@ -15,7 +15,7 @@ from sandbox.local import Local, free_port
 from server.app import App
 from server.commands.main import main
 from server.parts import load_settings, open_engine
-from server.storage import key_file
+from server.storage import key_file, key_use
 from server.storage.keyring import KeyRing, KeyRingError
 from server.storage.migrate import migrate
 from server.storage.store import Store
@@ -229,3 +229,35 @@ async def test_d6_a_value_of_a_retired_key_opens_with_no_ring_of_after(local: Lo
     assert (await asyncio.to_thread(keys, local, "retire", old)).exit_code == 0
     with pytest.raises(SealBroken):
         Vault(KeyRing.load(settings.keys.file)).open(sealed, CONTEXT)
+
+
+# --- forgotten by mistake
+
+
+async def test_d4_a_process_that_was_forgotten_and_lives_says_again_which_keys_it_uses(local: Local) -> None:
+    app = App(load_settings(local.config_file), run_jobs=False)
+    await app.start()
+    try:
+        [before] = await app.engine.read(key_use.users)
+        assert await app.engine.write(lambda database: key_use.forget(database, before.process))
+        await app.keys.follow()
+        [after] = await app.engine.read(key_use.users)
+        assert (after.process, after.uses) == (before.process, before.uses)
+    finally:
+        await app.stop()
+
+
+# --- help
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("keys",), ("keys", "retire"), ("callers", "add"), ("audit", "verify"), ("backup",)]
+)
+def test_help_is_given_without_a_configuration(words: tuple[str, ...]) -> None:
+    helped = CliRunner(env={"ACCOUNTS_CONFIG": None}).invoke(main, [*words, "--help"])
+    assert helped.exit_code == 0 and helped.output.startswith("Usage:")
+
+
+def test_a_command_without_a_configuration_asks_for_it() -> None:
+    refused = CliRunner(env={"ACCOUNTS_CONFIG": None}).invoke(main, ["keys", "status"])
+    assert refused.exit_code == 2 and "Missing option '--config'" in refused.output
