@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,13 +56,15 @@ class Certificates:
             if contents == self._contents:
                 self._refusal = ""
                 return
-            self.expire_times = expire_times(contents)
+            ends = expire_times(contents)
+            if ends["server"] <= datetime.now(UTC):
+                raise TlsUnusable(f"the new certificate has ended already, on {ends['server']:%Y-%m-%d}")
         except TlsUnusable as error:
             if self._refusal != str(error):
                 log.error("the new TLS files are not taken over", extra={"why": str(error)})
             self._refusal = str(error)
             return
-        self._contents, self._refusal = contents, ""
+        self._contents, self._refusal, self.expire_times = contents, "", ends
         log.info("new TLS files are taken over", extra={name: str(end) for name, end in self.expire_times.items()})
 
     def credentials(self) -> grpc.ServerCredentials:

@@ -182,6 +182,17 @@ async def test_when_certificates_end_is_known_also_of_those_that_came_later(tmp_
     assert timedelta(days=4) < certificates.expire_times["server"] - now < timedelta(days=5, minutes=1)
 
 
+async def test_a_certificate_that_has_ended_takes_no_ones_place(tmp_path: Path) -> None:
+    certificates = Certificates(OURS.server_files(tmp_path, expires_in=timedelta(days=3)))
+    before = certificates.expire_times
+    OURS.server_files(tmp_path, expires_in=timedelta(days=-1))
+    certificates.look()
+    assert certificates.expire_times == before
+    OURS.server_files(tmp_path, expires_in=timedelta(days=5))
+    certificates.look()
+    assert certificates.expire_times != before
+
+
 async def test_health_is_told_to_whoever_gets_through_the_handshake(tmp_path: Path) -> None:
     files = OURS.server_files(tmp_path, clients_of=OURS)
     async with serving(files, OURS.credentials(CALLER)) as (edge, _):
