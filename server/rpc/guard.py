@@ -200,21 +200,36 @@ def guarded(
             if line.keeps_time:
                 response = await behave(request, caller, left)
             else:
-                response = await (in_time(behave(request, caller)) if left is None else behave(request, caller))
+                answer = behave(request, caller)
+                if line.erases:
+                    answer = seen_through(
+                        answer, lambda receipt: limits.revoked(each.account_id for each in receipt.accounts)
+                    )
+                response = await (in_time(answer) if left is None else answer)
             if line.lists:
                 limits.listed(account.id for account in response.accounts)
             if line.uses:
                 limits.listed({usage.account_id for usage in response.usages})
             if line.audits:
                 limits.listed({event.account_id for event in response.events if event.account_id})
-            if line.erases:
-                limits.revoked(account.account_id for account in response.accounts)
             return response.SerializeToString()  # type: ignore[no-any-return]
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)
             await refuse(context, error)
 
     return call
+
+
+async def seen_through(answer: Awaitable[Any], count: Callable[[Any], None]) -> Any:
+    """Work that goes on and is counted when it ends, also if its caller does not wait for it."""
+
+    def ended(work: asyncio.Future[Any]) -> None:
+        if not work.cancelled() and work.exception() is None:
+            count(work.result())
+
+    work = asyncio.ensure_future(answer)
+    work.add_done_callback(ended)
+    return await asyncio.shield(work)
 
 
 async def in_time(answer: Awaitable[Any]) -> Any:

@@ -1,17 +1,20 @@
 """A stolen credential harvests little and breaks little (rows E3, E7): limits of calls, accounts and revokes."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import grpc
+import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, ListAuditEventsRequest
 
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.events import Event, EventPage
 from server.accounts.model import ErasedAccount, Page, PlatformRevocation, Receipt
+from server.rpc.guard import seen_through
 from tests.rpc.conftest import ID, MOMENT, Edge, make_account
 
 ALL = frozenset(Permission)
@@ -93,6 +96,25 @@ async def test_the_accounts_that_a_deleted_profile_had_count_as_revokes_and_its_
             assert (await edge.refusal(method, request, key="one")).facts == {"limit": "revokes_a_minute"}
         edge.now += 60
         await edge.call("DeleteProfile", delete, key="one")
+
+
+async def test_a_deletion_whose_caller_does_not_wait_is_carried_out_and_counts() -> None:
+    begun, go_on, counted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def delete() -> str:
+        begun.set()
+        await go_on.wait()
+        return "receipt"
+
+    call = asyncio.create_task(seen_through(delete(), lambda receipt: counted.set() if receipt == "receipt" else None))
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not counted.is_set()
+    go_on.set()
+    async with asyncio.timeout(5):
+        await counted.wait()
 
 
 async def test_calls_over_the_rate_are_refused_whatever_they_are_until_time_has_passed() -> None:
