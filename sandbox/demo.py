@@ -15,7 +15,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 from rich.console import Console
-from synposter_accounts import Account, AccountStatus, AsyncAccounts, OutcomeUnknown, PlatformRevocation
+from synposter_accounts import (
+    Account,
+    AccountChangeKind,
+    AccountStatus,
+    AsyncAccounts,
+    Change,
+    OutcomeUnknown,
+    PlatformRevocation,
+)
 
 from sandbox.control import Control
 from sandbox.local import Local, StartFailed, free_port
@@ -32,6 +40,31 @@ class Demo:
         self.accounts = accounts
         self.sandbox = sandbox
         self.return_url = return_url
+        self.changes: list[str] = []
+        self.watching = asyncio.Event()
+
+    async def told_live(self) -> None:
+        """Tells the story with a watch beside it, as a service that must know at once when an account is lost."""
+        watch = asyncio.create_task(self.watch())
+        try:
+            await self.watching.wait()
+            await self.tell()
+            async with asyncio.timeout(PATIENCE):
+                await watch
+            missed = {"CONNECTED", "IDENTITY_CHANGED", "EXPIRED", "RECONNECTED", "REVOKED"} - set(self.changes)
+            check(not missed, f"a watch of the profile was told all {len(self.changes)} changes, each as it happened")
+        finally:
+            watch.cancel()
+
+    async def watch(self) -> None:
+        """Until an account is revoked, which is how the story ends."""
+        async for news in self.accounts.watch(PROFILE):
+            self.watching.set()
+            if isinstance(news, Change) and news.account is not None:
+                self.changes.append(news.kind.name)
+                say(f"[dim]watched: {news.kind.name} @{news.account.handle}[/dim]")
+                if news.kind is AccountChangeKind.REVOKED:
+                    return
 
     async def connect(self, username: str, account_id: str | None = None) -> Account:
         """As the caller's web app and the user's browser would: begin, consent, come back, complete."""
@@ -124,7 +157,7 @@ def check(holds: bool, line: str) -> None:
 async def play(local: Local) -> None:
     assert local.sandbox_url is not None
     async with AsyncAccounts(local.target, local.api_key) as accounts, Control(local.sandbox_url) as sandbox:
-        await Demo(accounts, sandbox, f"{local.public_url}/your-app").tell()
+        await Demo(accounts, sandbox, f"{local.public_url}/your-app").told_live()
 
 
 def main() -> None:
