@@ -20,8 +20,8 @@ LONGEST_WAIT = timedelta(hours=24)
 LONGEST_TEXT = 200
 LONGEST_SHOWN = 1024
 """Of a name or an address of a picture: a list of many accounts must still fit into a message."""
-OPAQUE = re.compile(r"(?=[A-Za-z+/=_.~%-]*[0-9])[A-Za-z0-9+/=_.~%-]{24,}")
-"""What may be a secret in some spelling (base64, hex, percent-encoded). Error codes are as long, but have no digit."""
+OPAQUE = re.compile(r"(?=[a-z+/=_.~%-]*[0-9A-Z])[A-Za-z0-9+/=_.~%-]{24,}")
+"""What may be a secret in some spelling (base64, hex, percent-encoded). Error codes are of small letters alone."""
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
