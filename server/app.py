@@ -17,7 +17,7 @@ from server import config
 from server.accounts.acting import Actor, Lane
 from server.accounts.audit import AuditLog, Linker
 from server.accounts.blocks import Blocks
-from server.accounts.bulkhead import Bulkhead
+from server.accounts.bulkhead import Places
 from server.accounts.callback import Callback
 from server.accounts.connect import Connector
 from server.accounts.endings import Endings
@@ -193,10 +193,10 @@ class App:
         self.revoker = Revoker(self.store, self.reader, self.platforms, self.gates, self.metrics)
         self.fresh = FreshTokens(self.store, self.reader, self.refresher, self.gates)
         self.apis = platform_apis(settings, self.engine.clock)
-        bulkheads = {name: Bulkhead(name, settings.platforms[name].calls_in_flight) for name in self.apis}
-        lanes = {name: Lane(api, bulkheads[name], self.gates[name]) for name, api in self.apis.items()}
+        places = {name: Places(settings.platforms[name].calls_in_flight) for name in self.apis}
+        lanes = {name: Lane(api, places[name], self.gates[name]) for name, api in self.apis.items()}
         self.actor = Actor(self.store, self.reader, self.fresh, lanes, self.metrics, new_id, self._monotonic)
-        self.metrics.watch_calls(bulkheads)
+        self.metrics.watch_calls(places)
         self.explainer = Explainer(self.store, self.reader, self.gates)
         self.pauses = PauseWatch(self.store, self.gates, self.refresher)
         self.linker = Linker(self.store, owner)

@@ -16,7 +16,7 @@ from typing import TextIO
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from server.accounts.bulkhead import Bulkhead
+from server.accounts.bulkhead import Places
 from server.accounts.gate import Gate
 from server.accounts.ports import Journal
 
@@ -160,10 +160,10 @@ class Metrics:
         count.inc()
         durations.observe(seconds)
 
-    def watch_calls(self, bulkheads: Mapping[str, Bulkhead]) -> None:
+    def watch_calls(self, calls: Mapping[str, Places]) -> None:
         """Reads how many calls are under way whenever it is asked for."""
-        for name, bulkhead in bulkheads.items():
-            self._calls_in_flight.labels(name).set_function(partial(getattr, bulkhead, "in_flight"))
+        for name, places in calls.items():
+            self._calls_in_flight.labels(name).set_function(partial(getattr, places, "taken"))
 
     def watch(self, gates: Mapping[str, Gate], journal: Journal) -> None:
         """Reads the state of gates and journal whenever it is asked for."""

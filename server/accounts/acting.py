@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Final
 
 from server.accounts.background import Background
-from server.accounts.bulkhead import Bulkhead
+from server.accounts.bulkhead import Places
 from server.accounts.callers import Caller, Permission
 from server.accounts.calls import AnswerWithheld, Api, ApiAnswer, ApiCall, PreparedCall, Use
 from server.accounts.errors import (
@@ -56,7 +56,7 @@ class Lane:
     """One platform: what may be sent to it, how many at once, and the gate that operators close."""
 
     api: Api
-    bulkhead: Bulkhead
+    places: Places
     gate: Gate
 
 
@@ -169,7 +169,9 @@ class Actor:
         began = time.monotonic()
         outcome = "refused"
         try:
-            with one.lane.bulkhead.place():
+            places = one.lane.places
+            crowded = f"{places.most} calls to {one.account.platform} are under way already"
+            with places.place(one.caller.name, crowded):
                 answer = await self._sent(one)
             outcome = f"{answer.status // 100}xx"
             return answer

@@ -165,15 +165,16 @@ class Verifier:
     def explain(self, event: Recorded) -> None:
         """Takes note of an event that says what was erased; also one that is not linked yet."""
         try:
-            facts = facts_of(event.facts)
-        except ValueError:
+            self._take(event.kind, facts_of(event.facts))
+        except (ValueError, KeyError, TypeError):
             if self.broken is None:
                 self._break(event.chain_position or self.head.position + 1, event.id, "its facts cannot be read")
-            return
-        if event.kind == EventKind.PERSONAL_DATA_ERASED:
-            for event_id in facts.get("events", ()):
+
+    def _take(self, kind: str, facts: Mapping[str, Any]) -> None:
+        if kind == EventKind.PERSONAL_DATA_ERASED:
+            for event_id in facts["events"]:
                 self._unexplained.pop(event_id, None)
-        elif event.kind == EventKind.AUDIT_PRUNED:
+        elif kind == EventKind.AUDIT_PRUNED:
             self._pruned.add(Place(facts["position"], facts["link"]))
 
     def inserted(self, position: int, event_id: str) -> None:

@@ -48,7 +48,8 @@ class Watcher:
     def wake(self) -> None:
         """It rests no more from now on, whenever its call gets to run: what comes from now on is not skipped."""
         if self._rest is not None:
-            self._rest.set_result(None)
+            if not self._rest.done():  # its caller may have left this instant
+                self._rest.set_result(None)
             self._rest = None
 
     def skip_to(self, mark: Mark) -> None:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from server.accounts.audit import ORIGIN
+from server.accounts.background import Background
 from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.calls import LARGEST_BODY
@@ -182,7 +183,7 @@ def guarded(
     Parsing and serializing happen in here because grpcio answers a failure of its own serializers with UNKNOWN, and
     so that a request is not parsed for a stranger.
     """
-    line, parse = method.line, method.parse
+    line, parse, background = method.line, method.parse, Background()
 
     async def call(raw: bytes, context: Context) -> bytes:
         caller, origin = NOBODY, CallOrigin(context)
@@ -203,7 +204,7 @@ def guarded(
                 answer = behave(request, caller)
                 if line.erases:
                     answer = seen_through(
-                        answer, lambda receipt: limits.revoked(each.account_id for each in receipt.accounts)
+                        background, answer, lambda receipt: limits.revoked(each.account_id for each in receipt.accounts)
                     )
                 response = await (in_time(answer) if left is None else answer)
             if line.lists:
@@ -220,16 +221,15 @@ def guarded(
     return call
 
 
-async def seen_through(answer: Awaitable[Any], count: Callable[[Any], None]) -> Any:
-    """Work that goes on and is counted when it ends, also if its caller does not wait for it."""
+async def seen_through(background: Background, answer: Awaitable[Any], count: Callable[[Any], None]) -> Any:
+    """An answer that is brought about and counted, also if its caller does not wait for it."""
 
-    def ended(work: asyncio.Future[Any]) -> None:
-        if not work.cancelled() and work.exception() is None:
-            count(work.result())
+    async def counted() -> Any:
+        response = await answer
+        count(response)
+        return response
 
-    work = asyncio.ensure_future(answer)
-    work.add_done_callback(ended)
-    return await asyncio.shield(work)
+    return await asyncio.shield(background.begin(counted()))
 
 
 async def in_time(answer: Awaitable[Any]) -> Any:

@@ -51,8 +51,8 @@ class ServedMark:
     async def keep(self) -> None:
         """Notes that it is served now; where that cannot be written it is left for the next time.
 
-        A database that has gone back is not written to, and served no more: see `Store.serve`.
-        So readiness learns of a database that takes no writes, also while there is nothing else to write.
+        So readiness learns of a database that takes no writes, also while there is nothing else to write, and of one
+        that has gone back, which is not written to (see `Store.serve`).
         """
         try:
             await asyncio.to_thread(self._write, await self._store.serve(self.known()))

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -85,6 +86,10 @@ class Watched:
             self._next = asyncio.ensure_future(anext(self._news))
         return self._next
 
+    def leave(self) -> None:
+        """The caller is gone; the watch has had no moment yet to learn of it."""
+        assert self._next is not None and self._next.cancel()
+
     async def close(self) -> None:
         if self._next is not None:
             self._next.cancel()
@@ -139,6 +144,13 @@ class Scene:
         while await self.store.erase_traces(erasure):
             pass
         return erasure
+
+    async def all_rest(self) -> None:
+        """Until none reads the database any more, which PostgreSQL answers in its own time."""
+        deadline = time.monotonic() + 10
+        while not all(watcher.rests for watcher in self.watching._watchers.all()):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0)
 
     async def close(self) -> None:
         for watch in self.watches:
@@ -195,6 +207,20 @@ async def test_two_changes_before_a_watcher_gets_to_run_are_both_told(scene: Sce
     await scene.rename(account, "two")
     await scene.watching.poll()
     assert await watch.kinds(2) == ["identity_changed", "identity_changed"]
+
+
+async def test_a_caller_that_leaves_this_instant_costs_the_others_no_change(scene: Scene) -> None:
+    account = await connected(scene.store)
+    leaving = [scene.watch(profile_id="p1") for _ in range(8)]
+    staying = scene.watch(profile_id="p1")
+    for watch in (*leaving, staying):
+        await watch.listed()
+    await scene.rename(account, "one")
+    for watch in leaving:
+        watch.leave()
+    await scene.watching.poll()
+    await scene.renamed(account, 1)
+    assert await staying.kinds(2) == ["identity_changed", "identity_changed"]
 
 
 # --- resuming
@@ -425,6 +451,7 @@ async def test_there_is_no_heartbeat_while_the_database_does_not_answer(
 ) -> None:
     watch = scene.watch(profile_id="p1")
     await watch.listed()
+    await scene.all_rest()
 
     async def away() -> Any:
         raise StoreUnavailable("away")

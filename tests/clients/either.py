@@ -29,6 +29,9 @@ class Either:
         listing = getattr(self.client, name)(*arguments)
         return await (asyncio.to_thread(next, listing) if self.threaded else anext(listing))
 
+    async def close(self) -> None:
+        await (asyncio.to_thread(self.client.close) if self.threaded else self.client.close())
+
     async def __aenter__(self) -> Self:
         await (asyncio.to_thread(self.client.__enter__) if self.threaded else self.client.__aenter__())
         return self

@@ -216,6 +216,20 @@ async def test_a_mirror_that_cannot_be_kept_true_says_so(client: Either, told: T
             await until(lambda: mirror["1"] is None)
 
 
+async def test_a_mirror_whose_client_is_closed_says_so(client: Either, told: Told) -> None:
+    told.line = [listing("a", "1"), END]
+    async with Mirrored(client, "p") as mirror:
+        await client.close()
+
+        def is_told() -> bool:
+            try:
+                return mirror["1"] is None
+            except Exception as error:
+                return "closed" in str(error).lower()
+
+        await until(is_told)
+
+
 async def test_a_mirror_does_not_wait_for_ever(told: Told, served: Any) -> None:
     from synposter_accounts import Accounts, AsyncAccounts
 

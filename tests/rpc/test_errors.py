@@ -163,3 +163,16 @@ async def test_a_call_given_up_by_its_caller_cancels_the_use_case_and_is_no_faul
         await cancelled.wait()
         assert await waiting is grpc.StatusCode.CANCELLED
     assert [record for record in caplog.records if record.name.startswith("server.")] == []
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("told_in", ["protos/synposter/accounts/v1/error_reason.proto", "docs/errors.md"])
+def test_each_limit_that_a_refusal_names_is_explained(told_in: str) -> None:
+    sources = "".join(file.read_text() for file in (ROOT / "server").rglob("*.py"))
+    named = set(re.findall(r'\blimit="(\w+)"|\brefuse\("(\w+)"', sources))
+    told = (ROOT / told_in).read_text()
+    settings = {"rate", "accounts_a_minute", "revokes_a_minute", "watchers"}  # docs/errors.md: "the setting of yours"
+    limits = {one or other for one, other in named} - (settings if told_in.startswith("docs") else set())
+    assert limits and not {limit for limit in limits if f"`{limit}`" not in told}

@@ -11,6 +11,7 @@ import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, ListAuditEventsRequest
 
+from server.accounts.background import Background
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.events import Event, EventPage
 from server.accounts.model import ErasedAccount, Page, PlatformRevocation, Receipt
@@ -106,7 +107,9 @@ async def test_a_deletion_whose_caller_does_not_wait_is_carried_out_and_counts()
         await go_on.wait()
         return "receipt"
 
-    call = asyncio.create_task(seen_through(delete(), lambda receipt: counted.set() if receipt == "receipt" else None))
+    call = asyncio.create_task(
+        seen_through(Background(), delete(), lambda receipt: counted.set() if receipt == "receipt" else None)
+    )
     await begun.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

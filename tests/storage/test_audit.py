@@ -370,6 +370,23 @@ async def test_an_event_whose_facts_cannot_be_read_is_named_and_still_listed(
     assert await broken(store) == (6, "forged", "its facts cannot be read")
 
 
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        ("audit_pruned", "{}"),
+        ("audit_pruned", '{"position": 1, "link": []}'),
+        ("personal_data_erased", '{"events": 7}'),
+    ],
+)
+async def test_an_event_that_says_less_than_its_kind_must_is_named(
+    store: Store, engine: Engine, kind: str, facts: str
+) -> None:
+    await some_events(store)
+    sql(engine, COPY.replace("?", "NULL"))
+    sql(engine, "UPDATE events SET kind = ?, facts = ? WHERE id = 'forged'", kind, facts)
+    assert await broken(store) == (6, "forged", "its facts cannot be read")
+
+
 async def forge_a_prune(store: Store, engine: Engine, position: int, start_link: str) -> None:
     """What somebody does who can write to the database: a chain of one event, which says that the rest was pruned."""
     start = Place(position, start_link)

@@ -8,18 +8,18 @@ import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Self
 
-from synposter_accounts.errors import AccountsError, DeadlineExceeded
+from synposter_accounts.errors import DeadlineExceeded
 from synposter_accounts.model import Account, Change, Listing, News
 from synposter_accounts.watching import Watch
 
 
 class MirroredAccounts(Mapping[str, Account]):
-    """Accounts by id, as they were told last. Once the watch has failed for good, every look at them raises that."""
+    """Accounts by id, as they were told last. Once they cannot be kept true any more, every look at them raises why."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
         self._listed: set[str] = set()
-        self._error: AccountsError | None = None
+        self._error: Exception | None = None
 
     def take(self, news: News) -> bool:
         """Says whether all accounts are known with it."""
@@ -41,7 +41,7 @@ class MirroredAccounts(Mapping[str, Account]):
                 self._accounts[account.id] = account
         return False
 
-    def fail(self, error: AccountsError) -> None:
+    def fail(self, error: Exception) -> None:
         self._error = error
 
     def __getitem__(self, account_id: str) -> Account:
@@ -74,7 +74,7 @@ class Mirror(MirroredAccounts):
             for news in self._watch:
                 if self.take(news):
                     self._ready.set()
-        except AccountsError as error:
+        except Exception as error:  # also gRPC's ValueError where the client was closed
             self.fail(error)
         finally:
             self._ready.set()
@@ -101,14 +101,19 @@ class AsyncMirror(MirroredAccounts):
         self._watch = watch
         self._timeout = timeout
         self._ready = asyncio.Event()
+        self._leaving = False
 
     async def _follow(self) -> None:
         try:
             async for news in self._watch:
                 if self.take(news):
                     self._ready.set()
-        except AccountsError as error:
+        except Exception as error:
             self.fail(error)
+        except asyncio.CancelledError:
+            if not self._leaving:  # gRPC cancels who reads from a client that is closed
+                self.fail(ValueError("the client of this mirror was closed"))
+            raise
         finally:
             self._ready.set()
 
@@ -130,6 +135,7 @@ class AsyncMirror(MirroredAccounts):
         await self._end()
 
     async def _end(self) -> None:
+        self._leaving = True
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
