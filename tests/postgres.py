@@ -35,11 +35,12 @@ def binaries() -> Path:
 def cluster(settings: str = FAST) -> Iterator[str]:
     """A running cluster; the URL of it, without a database. It refuses root, so as root it runs as `postgres`."""
     folder = Path(tempfile.mkdtemp(prefix="accounts-postgres-"))
-    drop = {}
+    become = []
     if os.geteuid() == 0:
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
-        drop = {"user": user.pw_uid, "group": user.pw_gid}
+        # Not by `user=`: Python then forks, and gRPC's fork handlers crash the child while its threads are at work.
+        become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -48,12 +49,11 @@ def cluster(settings: str = FAST) -> Iterator[str]:
 
     def run(program: str, *words: str | Path) -> None:
         subprocess.run(
-            [where / program, "-D", data, *words],
+            [*become, where / program, "-D", data, *words],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
             cwd=folder,
             check=True,
-            **drop,
         )
 
     run("initdb", "-U", "accounts", "-A", "trust", "-N", "--locale=C", "-E", "UTF8")
