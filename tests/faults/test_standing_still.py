@@ -34,9 +34,13 @@ def slow_claims(running: Fleet) -> Iterator[None]:
         running.sql("DROP TRIGGER linger ON grants")
 
 
-async def stopped_in_a_claim(running: Fleet, number: int) -> None:
-    """Stops a server while the commit of its claim is under way; the commit itself goes through."""
+async def stopped_in_a_claim(running: Fleet, number: int, life: timedelta) -> None:
+    """Stops a server while the commit of its claim is under way; the commit itself goes through.
+
+    The grant comes after the trigger: the server would claim it before there is one.
+    """
     with slow_claims(running):
+        await running.seed(1, life=life)
         await until(lambda: running.sql("SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"), every=0.01)
         running.pause(number)
     assert running.states() == {"sent": 1}
@@ -59,8 +63,7 @@ async def test_stopped_after_its_claim_it_does_not_send_what_another_process_has
 ) -> None:
     async with fleet(tmp_path, servers=2, database_url=fresh_database(postgres), lease=LEASE) as running:
         running.start(0)
-        await running.seed(1, life=SOON)
-        await stopped_in_a_claim(running, 0)
+        await stopped_in_a_claim(running, 0, SOON)
         running.start(1)
         # The other finds a refresh that may have been sent, and tries it once more, as the token ends soon.
         await until(lambda: running.refreshed() == 1)
@@ -77,8 +80,7 @@ async def test_stopped_after_its_claim_it_leaves_an_access_token_that_still_live
 ) -> None:
     async with fleet(tmp_path, servers=2, database_url=fresh_database(postgres), lease=LEASE) as running:
         running.start(0)
-        await running.seed(1, life=LONG)
-        await stopped_in_a_claim(running, 0)
+        await stopped_in_a_claim(running, 0, LONG)
         running.start(1)
         await until_taken_over(running, 1)
         running.go_on(0)
