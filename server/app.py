@@ -61,7 +61,7 @@ from server.web.callback import CallbackServer
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT_CAP = 64
+IN_FLIGHT_CAP = 128
 SWEEP_LIMIT = 500
 CENSUS_SECONDS = 60
 RETENTION_SECONDS = 600

@@ -77,7 +77,8 @@ class Attempts:
 
     async def run(self, grant: ClaimedGrant, lane: Lane) -> str:
         """What became of it, in a word for metrics and logs. Raises StoreUnavailable if that was not recorded."""
-        if outcome := await self._without_sending(grant, lane):
+        now = await self._store.now()
+        if outcome := await self._without_sending(grant, lane, now):
             return outcome
         begun_at = lane.gate.now()
         try:
@@ -88,14 +89,13 @@ class Attempts:
             return await self._unknown(grant, lane, error)
         except PlatformError as error:
             return await self._later(grant, lane, error)
-        due_time = refresh_due_time(grant.id, token_set, await self._store.now(), self._min_interval)
+        due_time = refresh_due_time(grant.id, token_set, now, self._min_interval)
         outcome = await self._save(to_refreshed(grant, token_set, due_time))
         lane.guard.refreshed(grant.id, begun_at)
         return outcome
 
-    async def _without_sending(self, grant: ClaimedGrant, lane: Lane) -> str:
+    async def _without_sending(self, grant: ClaimedGrant, lane: Lane, now: datetime) -> str:
         """What becomes of a grant whose refresh token must not be sent now; empty if it may be."""
-        now = await self._store.now()
         if now + self._request_limit > grant.lease_expire_time:
             # This process stood still since its claim: another may take over meanwhile, and send this refresh token.
             await self._release(grant, lane, timedelta(), "not sent: the lease would not outlast the request")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from server.accounts.bulkhead import Places
 
 MOST_WAITING = 256
-"""Callers may wait four deep for each of the requests that may be in flight."""
+"""Callers may wait two deep for each of the refreshes that may be in flight."""
 MOST_OF_ONE = 192
 """The places that one caller may have: whatever it does, others find some."""
 MOST_EXCHANGES, EXCHANGES_OF_ONE = 64, 48
@@ -93,8 +93,7 @@ class Gate:
     async def room(self) -> int:
         """Waits until a good part of cap and rate is free, so that claims come in batches; how many may begin."""
         while not self.held:
-            enough = 1 if self.probing else max(1, self._cap // 4)
-            if self._in_flight and self._slots < enough:
+            if self._in_flight and self._slots < self._enough:
                 await self._someone_left()
             elif not await self._waited_for(self._burst):
                 break
@@ -181,6 +180,11 @@ class Gate:
     def _slots(self) -> int:
         cap = self._cap - self._cap // 8 if self._narrowed is None else self._narrowed
         return cap - self._in_flight
+
+    @property
+    def _enough(self) -> int:
+        """Free slots that are worth a claim: half the cap, but no more than the rate lets begin at once."""
+        return 1 if self.probing else max(1, min(self._cap // 2, math.floor(self._burst)))
 
     @property
     def _burst(self) -> float:

@@ -16,7 +16,7 @@ from server.accounts.calls import LARGEST_BODY, AnswerWithheld
 from server.accounts.errors import NotSent, OutcomeUnknown
 from server.accounts.model import Secret
 from server.platforms.api import ApiRequest
-from server.platforms.http import IDLE_SECONDS, NEVER_SENT, connect_seconds, time_limit, tls
+from server.platforms.http import IDLE_SECONDS, NEVER_SENT, TimeLimit, connect_timeout, tls
 from server.platforms.messages import HttpReply
 
 READ_SIZE = 64 * 1024
@@ -34,7 +34,7 @@ class ApiSender:
         """The reply, unpacked, within `limit`. Raises NotSent, OutcomeUnknown, AnswerWithheld."""
         try:
             async with (
-                time_limit(limit),
+                TimeLimit(limit),
                 self._opened().request(
                     request.method,
                     request.url,
@@ -42,7 +42,7 @@ class ApiSender:
                     data=request.body or None,
                     skip_auto_headers=("content-type",),
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds(limit)),
+                    timeout=connect_timeout(limit),
                 ) as response,
             ):
                 headers = {name.lower(): value for name, value in response.headers.items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import lru_cache
+from types import TracebackType
 
 import aiohttp
 import certifi
@@ -29,28 +29,43 @@ NEVER_SENT = (
 )
 
 
-def connect_seconds(limit: timedelta) -> float:
+def connect_timeout(limit: timedelta) -> aiohttp.ClientTimeout:
     """How long connecting may take: less than the whole, so that what was not sent is known not to be."""
-    return min(CONNECT_SECONDS, limit.total_seconds() / 2)
+    return connect_timeout_of(min(CONNECT_SECONDS, limit.total_seconds() / 2))
 
 
-@asynccontextmanager
-async def time_limit(limit: timedelta) -> AsyncIterator[None]:
+@lru_cache
+def connect_timeout_of(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
+
+
+class TimeLimit:
     """Cuts off what takes longer, in two steps, between which the sockets are read. Raises TimeoutError.
 
     A process that was stopped and goes on runs its late timers before it reads its sockets (epoll_wait fails with
     EINTR): in one step they would throw away an answer that came meanwhile, which may hold the only live token.
     """
-    loop = asyncio.get_running_loop()
-    last_look = min(LAST_LOOK_SECONDS, limit.total_seconds() / 2)
-    async with asyncio.timeout(None) as timeout:
-        first_step = loop.call_later(
-            limit.total_seconds() - last_look, lambda: timeout.reschedule(loop.time() + last_look)
-        )
-        try:
-            yield
-        finally:
-            first_step.cancel()
+
+    __slots__ = ("_first_step", "_seconds", "_timeout")
+
+    def __init__(self, limit: timedelta) -> None:
+        self._seconds = limit.total_seconds()
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        await self._timeout.__aenter__()
+        last_look = min(LAST_LOOK_SECONDS, self._seconds / 2)
+        self._first_step = loop.call_later(self._seconds - last_look, self._look_last, loop, last_look)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._first_step.cancel()
+        await self._timeout.__aexit__(kind, error, traceback)
+
+    def _look_last(self, loop: asyncio.AbstractEventLoop, last_look: float) -> None:
+        self._timeout.reschedule(loop.time() + last_look)
 
 
 def tls() -> ssl.SSLContext:
@@ -72,14 +87,14 @@ class Sender:
         received = bytearray()
         try:
             async with (
-                time_limit(limit),
+                TimeLimit(limit),
                 self._opened().request(
                     request.method,
                     request.url,
                     headers=request.headers,
                     data=request.body or None,
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds(limit)),
+                    timeout=connect_timeout(limit),
                 ) as response,
             ):
                 while chunk := await response.content.read(READ_SIZE):

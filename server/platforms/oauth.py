@@ -10,10 +10,12 @@ import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_plus
 
 from oauthlib.oauth2 import WebApplicationClient
+from oauthlib.oauth2.rfc6749.parameters import prepare_token_request
 
 from server.accounts.errors import GrantDead, OurFault, OutcomeUnknown, PlatformError, PlatformRefused, TokenRejected
 from server.accounts.grants import TokenSet
@@ -33,7 +35,12 @@ TRY_LATER = frozenset({408, 425})
 
 def basic_header(registration: Registration) -> str:
     """RFC 6749 section 2.3.1: id and secret are form-encoded before they are joined, which libraries leave out."""
-    pair = f"{quote_plus(registration.client_id)}:{quote_plus(registration.client_secret.reveal())}"
+    return basic(registration.client_id, registration.client_secret.reveal())
+
+
+@lru_cache
+def basic(client_id: str, client_secret: str) -> str:
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
@@ -44,7 +51,7 @@ def form_headers(definition: OAuth2Platform, registration: Registration) -> dict
     return dict(FORM)
 
 
-def form_credentials(definition: OAuth2Platform, registration: Registration) -> dict[str, str]:
+def form_credentials(definition: OAuth2Platform, registration: Registration) -> dict[str, Any]:
     """The fields of the form that say who we are."""
     if definition.client_auth is ClientAuth.POST:
         return {"client_id": registration.client_id, "client_secret": registration.client_secret.reveal()}
@@ -57,9 +64,9 @@ def refresh_request(
     """RFC 6749 section 6. Raises ValueError for an empty refresh token: oauthlib would send its own last one."""
     if not refresh_token:
         raise ValueError("there is no refresh token to send")
-    # A client of its own for each request: it is stateful, a shared one has sent another account's token.
-    body = WebApplicationClient(registration.client_id).prepare_refresh_body(
-        refresh_token=refresh_token.reveal(), **form_credentials(definition, registration)
+    # Not by a client of oauthlib: those are stateful, and a shared one has sent another account's token.
+    body = prepare_token_request(
+        "refresh_token", refresh_token=refresh_token.reveal(), **form_credentials(definition, registration)
     )
     return HttpRequest("POST", endpoint, form_headers(definition, registration), body.encode())
 

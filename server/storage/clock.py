@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 log = logging.getLogger(__name__)
@@ -17,9 +18,8 @@ SLEW = 0.1
 JUMP_SECONDS = 5.0
 
 
-def boottime() -> float:
-    """Seconds that nobody sets, and that go on while the machine is suspended: tokens go on ageing too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+boottime = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds that nobody sets, and that go on while the machine is suspended: tokens go on ageing too."""
 
 
 class Clock(Protocol):
@@ -50,9 +50,13 @@ class SteadyClock:
             steady = self._steady()
             passed, self._read_at = steady - self._read_at, steady
             self._time += passed
-            gap = self._wall() - self._time
-            self._time += max(-SLEW * passed, min(gap, SLEW * passed))
-            self._tell(gap)
+            gap, reach = self._wall() - self._time, SLEW * passed
+            if -reach <= gap <= reach:
+                self._time += gap
+                self._jumped = False
+            else:
+                self._time += reach if gap > 0 else -reach
+                self._tell(gap)
             return datetime.fromtimestamp(self._time, UTC) + self.offset
 
     def _tell(self, gap: float) -> None:

@@ -70,13 +70,23 @@ async def test_room_comes_in_batches() -> None:
     for _ in range(8):
         gate.enter()
     waiting = asyncio.create_task(gate.room())
-    for _ in range(2):
+    for _ in range(4):
         gate.leave()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not waiting.done()
     gate.leave()
-    assert await waiting == 2, "of eight, one place is kept for requests on demand"
+    assert await waiting == 4, "of eight, one place is kept for requests on demand"
+
+
+async def test_a_batch_is_no_larger_than_what_the_rate_lets_begin_so_that_a_slow_platform_uses_most_of_the_cap(
+    time: Time,
+) -> None:
+    gate = Gate(64, 40, clock=time, sleep=time.sleep)
+    for _ in range(52):
+        gate.enter()
+    await time.sleep(10)
+    assert await asyncio.wait_for(gate.room(), 1) == 4
 
 
 async def test_who_waits_for_room_learns_of_a_hold() -> None:
