@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 MARGIN_SECONDS: Final = 0.1
 """A call ends so long before its caller's deadline: after that nobody is left to tell the outcome."""
 IN_VAIN_SECONDS: Final = 900.0
-"""How long 401 is taken at its word after a refresh did not help: each refresh is a risk to the grant."""
+"""How long a grant's 401 is taken at its word after a refresh did not help: each refresh is a risk to the grant."""
 MOST_IN_VAIN: Final = 10_000
 UNAUTHORIZED, TOO_MANY, FAILED = 401, 429, 400
 
@@ -150,11 +151,8 @@ class Actor:
             raise PlatformPaused(platform, "it is not registered here any more")
         prepared = lane.api.prepare(call)
         check_usable(account)
-        missing = [scope for scope in prepared.scopes if scope not in account.scopes]
-        if missing:
-            raise MissingScope(missing, reconnect(account, *missing))
-        if lane.gate.paused:
-            raise PlatformPaused(platform, lane.gate.paused)
+        check_scopes(account, prepared)
+        check_not_paused(platform, lane)
         return UnderWay(caller, call, account, lane, route, prepared, until)
 
     async def _refuse_if_limited(self, one: UnderWay) -> None:
@@ -194,6 +192,7 @@ class Actor:
 
     async def _sent(self, one: UnderWay) -> ApiAnswer:
         token_set = await self._token_set(one)
+        check_not_paused(one.account.platform, one.lane)
         one.use = await self._records.begin(one.caller, one.account, one.route)
         answer = await self._send(one, token_set)
         if answer.status == UNAUTHORIZED:
@@ -201,7 +200,7 @@ class Actor:
             if another is not None and one.left > 0:
                 answer = await self._send(one, another)
                 if answer.status == UNAUTHORIZED:
-                    self._remember_in_vain(one)
+                    await self._remember_in_vain(one, another)
         if answer.status >= FAILED:
             await self._ended(one, "answered", answer.status)
         return answer
@@ -240,13 +239,20 @@ class Actor:
         return answer
 
     async def _another_token_set(self, one: UnderWay, refused: TokenSet) -> TokenSet | None:
-        """What to send it once more with; None if the platform's 401 is the answer."""
-        vain_until = self._in_vain.get(one.account.id)
-        if vain_until is not None and self._now() < vain_until:
-            return None
+        """What to send it once more with; None if the platform's 401 is the answer.
+
+        A 401 may be late: everything is read again before anything is made of it.
+        """
         try:
             async with asyncio.timeout(one.left) as limit:
-                return await self._fresh.another(one.account, refused, one.caller.name)
+                account, another = await self._fresh.newer(one.account, refused)
+                if another is None and not self._is_in_vain(account):
+                    account, another = await self._fresh.another(account, refused, one.caller.name)
+                one.account = account
+                if another is not None:
+                    check_scopes(account, one.prepared)
+                    check_not_paused(account.platform, one.lane)
+                return another
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -255,9 +261,20 @@ class Actor:
             await self._ended(one, "answered", UNAUTHORIZED)
             raise
 
-    def _remember_in_vain(self, one: UnderWay) -> None:
-        self._in_vain[one.account.id] = self._now() + IN_VAIN_SECONDS
-        self._in_vain.move_to_end(one.account.id)
+    def _is_in_vain(self, account: Account) -> bool:
+        return self._now() < self._in_vain.get(account.grant_id, -math.inf)
+
+    async def _remember_in_vain(self, one: UnderWay, refused: TokenSet) -> None:
+        """Unless that token was replaced or taken back meanwhile as well: then its 401 says nothing of the newest."""
+        try:
+            account, another = await self._fresh.newer(one.account, refused)
+        except Exception:
+            await self._ended(one, "answered", UNAUTHORIZED)
+            raise
+        if another is not None:
+            return
+        self._in_vain[account.grant_id] = self._now() + IN_VAIN_SECONDS
+        self._in_vain.move_to_end(account.grant_id)
         if len(self._in_vain) > MOST_IN_VAIN:
             self._in_vain.popitem(last=False)
 
@@ -277,6 +294,19 @@ class Actor:
         assert use is not None, "what ends was recorded"  # noqa: S101
         await self._records.ended(use, result, status)
         return use.id
+
+
+def check_scopes(account: Account, prepared: PreparedCall) -> None:
+    """Raises MissingScope."""
+    missing = [scope for scope in prepared.scopes if scope not in account.scopes]
+    if missing:
+        raise MissingScope(missing, reconnect(account, *missing))
+
+
+def check_not_paused(platform: str, lane: Lane) -> None:
+    """Raises PlatformPaused."""
+    if lane.gate.paused:
+        raise PlatformPaused(platform, lane.gate.paused)
 
 
 def unknown(one: UnderWay, use_id: str, why: str) -> Exception:

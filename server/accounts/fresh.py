@@ -60,22 +60,26 @@ class FreshTokens:
         if expire_time is not None and expire_time <= await self._store.now() + min_remaining_lifetime:
             await self._ensure(account, min_remaining_lifetime, caller)
         token_set = await self._store.token_set(account.grant_id)
-        if token_set is None:  # it was connected again or revoked this instant
-            raise PlatformUnavailable(account.platform, "the grant was replaced meanwhile", SOONEST_RETRY)
+        if token_set is None:
+            raise await self._replaced(account)
         return token_set
 
-    async def another(self, account: Account, refused: TokenSet, caller: str) -> TokenSet | None:
-        """A token set to use in place of one whose access token the platform does not take; None if there is none.
+    async def newer(self, account: Account, refused: TokenSet) -> tuple[Account, TokenSet | None]:
+        """The account as it is by now, and its token set if that is not the refused one any more.
 
-        Who was slower than another's refresh gets what that brought. Raises as `refresh` does, also where the refresh
-        showed that the grant is dead.
+        Between a request and its 401 the account may have been refreshed, connected again, expired or revoked. Raises
+        AccountExpired, AccountRevoked, AccountNotFound.
         """
-        newest = await self._store.token_set(account.grant_id)
-        if newest is None or newest.access_token == refused.access_token:
-            await self._ensure(account, None, caller)
-            check_usable(await self._reread(account))
-            newest = await self._store.token_set(account.grant_id)
-        return None if newest is None or newest.access_token == refused.access_token else newest
+        present = await self._reread(account)
+        check_usable(present)
+        newest = await self._store.token_set(present.grant_id)
+        return present, None if newest is None or newest.access_token == refused.access_token else newest
+
+    async def another(self, account: Account, refused: TokenSet, caller: str) -> tuple[Account, TokenSet | None]:
+        """Refreshes, and then as `newer`; raises as `refresh` does, also where the refresh showed that the grant is
+        dead."""
+        await self._ensure(account, None, caller)
+        return await self.newer(account, refused)
 
     async def _reread(self, account: Account) -> Account:
         present = await self._store.account(account.id)
@@ -109,8 +113,13 @@ class FreshTokens:
     async def _grant(self, account: Account) -> GrantRecord:
         grant = await self._store.grant(account.grant_id)
         if grant is None:
-            raise AccountNotFound(account.id)
+            raise await self._replaced(account)
         return grant
+
+    async def _replaced(self, account: Account) -> Exception:
+        """What to tell where the account's grant is gone: it was connected again or revoked this instant."""
+        check_usable(await self._reread(account))
+        return PlatformUnavailable(account.platform, "the grant was replaced meanwhile", SOONEST_RETRY)
 
     async def _why_not(self, account: Account) -> Exception:
         """Why an account whose access token has ended cannot be used now."""

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from server.accounts.errors import StoreUnavailable
 from tests.platforms.peer import Answer, http, resets, says
+from tests.rpc.conftest import refusal_of
 from tests.security.acting import OK, Acting, acting
 
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
@@ -132,23 +134,108 @@ async def test_401_right_after_a_refresh_is_the_answer_and_nothing_is_sent_again
         assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [0]
 
 
-async def test_a_late_401_takes_the_token_that_another_refresh_brought_meanwhile(tmp_path: Path) -> None:
+@asynccontextmanager
+async def with_a_late_401(folder: Path) -> AsyncIterator[tuple[Acting, asyncio.Task[Any], asyncio.Event]]:
+    """A post whose token is refused when the test says so; what comes after it is answered with 200."""
     late = asyncio.Event()
 
     async def refuse_late(writer: asyncio.StreamWriter) -> None:
         await late.wait()
         writer.write(REFUSED)
 
-    async with acting(tmp_path, Script(refuse_late, OK)) as service:
+    async with acting(folder, Script(refuse_late, OK)) as service:
         call = asyncio.create_task(service.post())
         await until(lambda: bool(service.peer.received))
         service.whole.clock.offset += timedelta(minutes=2)
+        yield service, call, late
+
+
+async def refusal_of_call(call: asyncio.Task[Any]) -> Any:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return refusal_of(caught.value)
+
+
+async def test_a_late_401_takes_the_token_that_another_refresh_brought_meanwhile(tmp_path: Path) -> None:
+    async with with_a_late_401(tmp_path) as (service, call, late):
         await service.whole.accounts.refresh(service.account.id)
         service.whole.clock.offset += timedelta(minutes=2)
         late.set()
         assert (await call).status_code == 200
         assert (await service.token()).encode() in service.peer.received[1]
         assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [1]
+
+
+async def test_a_late_401_of_an_account_that_was_revoked_meanwhile_says_so(tmp_path: Path) -> None:
+    async with with_a_late_401(tmp_path) as (service, call, late):
+        await service.whole.accounts.revoke(service.account.id)
+        late.set()
+        refusal = await refusal_of_call(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ACCOUNT_REVOKED")
+        assert len(service.peer.received) == 1
+        assert [(each.result, each.status_code) for each in await service.usage()] == [("answered", 401), ("sent", 0)]
+
+
+async def test_a_late_401_of_an_account_that_expired_meanwhile_says_what_mends_it(tmp_path: Path) -> None:
+    async with with_a_late_401(tmp_path) as (service, call, late):
+        await service.whole.sandbox.revoke_user("ada")
+        await service.whole.refresh_due()
+        late.set()
+        assert (await refusal_of_call(call)).reason == "ACCOUNT_EXPIRED"
+        assert len(service.peer.received) == 1
+
+
+async def test_a_late_401_of_an_account_that_was_connected_again_takes_the_new_token(tmp_path: Path) -> None:
+    async with with_a_late_401(tmp_path) as (service, call, late):
+        await service.whole.connect(account_id=service.account.id)
+        late.set()
+        assert (await call).status_code == 200
+        assert (await service.token()).encode() in service.peer.received[1]
+        assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [0, 0]
+
+
+async def test_a_late_401_is_not_followed_by_a_try_that_the_user_does_not_allow_any_more(tmp_path: Path) -> None:
+    async with with_a_late_401(tmp_path) as (service, call, late):
+        await service.whole.connect(account_id=service.account.id, scopes=["tweet.read"])
+        late.set()
+        refusal = await refusal_of_call(call)
+        assert (refusal.reason, refusal.facts["scopes"]) == ("MISSING_SCOPE", "tweet.write")
+        assert len(service.peer.received) == 1
+
+
+async def test_a_late_401_is_not_followed_by_a_try_at_a_platform_that_was_paused_meanwhile(tmp_path: Path) -> None:
+    async with with_a_late_401(tmp_path) as (service, call, late):
+        await service.whole.accounts.refresh(service.account.id)
+        service.whole.app.actor._lanes["twitter"].gate.pause("an incident")
+        late.set()
+        assert (await refusal_of_call(call)).reason == "PLATFORM_PAUSED"
+        assert len(service.peer.received) == 1
+
+
+async def test_that_a_refresh_was_in_vain_holds_for_its_grant_and_not_for_the_next(tmp_path: Path) -> None:
+    async with acting(tmp_path, says(REFUSED)) as service:
+        service.whole.clock.offset += timedelta(minutes=2)
+        assert (await service.post()).status_code == 401
+        await service.whole.connect(account_id=service.account.id)
+        service.whole.clock.offset += timedelta(minutes=2)
+        service.peer.answer = Script(says(REFUSED), OK)
+        assert (await service.post()).status_code == 200
+
+
+async def test_a_second_401_of_a_token_that_was_replaced_meanwhile_says_nothing_of_the_newest(tmp_path: Path) -> None:
+    async with with_a_late_401(tmp_path) as (service, call, late):
+        await service.whole.accounts.refresh(service.account.id)
+
+        async def refuse_what_is_replaced(writer: asyncio.StreamWriter) -> None:
+            service.whole.clock.offset += timedelta(minutes=2)
+            await service.whole.accounts.refresh(service.account.id)
+            writer.write(REFUSED)
+
+        service.peer.answer = Script(refuse_what_is_replaced, says(REFUSED), OK)
+        late.set()
+        assert (await call).status_code == 401
+        service.whole.clock.offset += timedelta(minutes=2)
+        assert (await service.post()).status_code == 200, "that a refresh would be in vain was believed"
 
 
 async def test_401_of_many_at_once_costs_one_refresh(tmp_path: Path) -> None:
