@@ -20,6 +20,7 @@ from server.accounts.errors import InvalidField
 from server.accounts.flow import Endpoints
 from server.accounts.grants import TokenSet
 from server.accounts.rate_limits import RateLimit
+from server.accounts.routes import SAFE
 from server.platforms import fields
 from server.platforms.definition import ApiRules, RateLimitHeaders
 from server.platforms.messages import HttpReply
@@ -101,8 +102,17 @@ def build(rules: ApiRules, base: Origin, closed: frozenset[str], call: ApiCall) 
 
 
 def scopes_of(rules: ApiRules, call: ApiCall) -> tuple[str, ...]:
-    """The scopes that the first matching route of the definition needs."""
-    return next((scopes for route, scopes in rules.scopes if route.matches(call.method, call.segments)), ())
+    """The scopes that the first matching route of the definition needs; HEAD needs those of GET.
+
+    Raises InvalidField for a request that changes something and that no route of the definition matches.
+    """
+    method = "GET" if call.method == "HEAD" else call.method
+    for route, scopes in rules.scopes:
+        if route.matches(method, call.segments):
+            return scopes
+    if call.method not in SAFE:
+        raise InvalidField("path", f"no {call.method} of it is in the platform's definition, which says the scopes")
+    return ()
 
 
 def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: datetime) -> ApiAnswer:

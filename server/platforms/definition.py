@@ -67,7 +67,10 @@ class ApiRules:
     response_headers: frozenset[str] = frozenset()
     rate_limits: tuple[RateLimitHeaders, ...] = ()
     scopes: tuple[tuple[Route, tuple[str, ...]], ...] = ()
-    """The scopes that requests need; the first route that matches counts. Others go out as they are."""
+    """The scopes that requests need; the first route that matches counts.
+
+    What else only reads goes out as it is. What else changes something does not: nobody here knows what it needs.
+    """
     path_characters: str = ""
     """Allowed in paths beside the unreserved ones, and sent percent-encoded."""
 

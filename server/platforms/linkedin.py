@@ -35,8 +35,34 @@ API = ApiRules(
     request_headers=frozenset({"linkedin-version", "x-restli-protocol-version"}),
     response_headers=frozenset({"x-restli-id", "x-restli-protocol-version", "x-li-uuid", "x-linkedin-id"}),
     scopes=(
-        *needs("w_member_social", routes=["POST /rest/posts", "DELETE /rest/posts/{urn}", "POST /v2/ugcPosts"]),
-        *needs("w_member_social", routes=["POST /rest/images", "POST /rest/videos"]),
+        *needs(
+            "w_member_social",
+            routes=[
+                "POST /rest/posts",
+                "POST /rest/posts/{urn}",
+                "DELETE /rest/posts/{urn}",
+                "POST /v2/ugcPosts",
+                "DELETE /v2/ugcPosts/{urn}",
+                "POST /v2/shares",
+                "DELETE /v2/shares/{id}",
+                "POST /rest/images",
+                "POST /rest/videos",
+                "POST /rest/documents",
+                "POST /v2/assets",
+                "POST /rest/reactions",
+                *(
+                    route
+                    for version in ("rest", "v2")
+                    for route in (
+                        f"POST /{version}/socialActions/{{urn}}/comments",
+                        f"POST /{version}/socialActions/{{urn}}/comments/{{id}}",
+                        f"DELETE /{version}/socialActions/{{urn}}/comments/{{id}}",
+                        f"POST /{version}/socialActions/{{urn}}/likes",
+                        f"DELETE /{version}/socialActions/{{urn}}/likes/{{actor}}",
+                    )
+                ),
+            ],
+        ),
         *needs("openid", "profile", routes=["GET /v2/userinfo"]),
     ),
     path_characters=":",  # of URNs: /rest/posts/urn:li:share:1

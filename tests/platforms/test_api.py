@@ -8,7 +8,7 @@ from server.accounts.calls import AnswerWithheld, ApiCall
 from server.accounts.errors import InvalidField
 from server.accounts.grants import TokenSet
 from server.accounts.model import Secret
-from server.accounts.routes import segments_of
+from server.accounts.routes import SAFE, segments_of
 from server.platforms.api import Origin, build, closed_paths, passed_on, rate_limits, read_answer, scopes_of, stays
 from server.platforms.catalog import PLATFORMS
 from server.platforms.definition import OAuth2Platform
@@ -76,7 +76,12 @@ def test_an_endpoint_of_oauth_is_closed_whatever_it_is_called() -> None:
         ("POST", "/2/tweets", {"tweet.write"}),
         ("POST", "/2/media/upload/initialize", {"media.write"}),
         ("POST", "/2/media/upload/1/append", {"media.write"}),
+        ("DELETE", "/2/users/1/likes/2", {"like.write"}),
+        ("POST", "/2/users/1/retweets", {"tweet.write"}),
+        ("POST", "/2/dm_conversations/with/2/messages", {"dm.write"}),
+        ("PUT", "/2/lists/1", {"list.write"}),
         ("GET", "/2/users/12", {"users.read"}),
+        ("HEAD", "/2/users/12", {"users.read"}),
         ("GET", "/2/nobody/knows", set()),
     ],
 )
@@ -84,6 +89,23 @@ def test_a_call_needs_the_scopes_of_the_first_route_that_matches(method: str, pa
     needed = set(scopes_of(TWITTER.api, call(path, method)))
     assert scopes <= needed
     assert bool(needed) is bool(scopes)
+
+
+@each_platform
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_change_that_the_definition_does_not_know_is_refused_since_nobody_knows_its_scopes(
+    definition: OAuth2Platform, method: str
+) -> None:
+    for path in ("/2/nobody/knows", "/rest/nobodyKnows", "/2/tweets/1/2/3"):
+        with pytest.raises(InvalidField, match="path"):
+            scopes_of(definition.api, call(path, method))
+
+
+@each_platform
+def test_every_change_that_a_definition_knows_needs_a_scope_to_write(definition: OAuth2Platform) -> None:
+    changes = {route.template: scopes for route, scopes in definition.api.scopes if route.method not in SAFE}
+    assert changes
+    assert all(any("write" in scope or scope.startswith("w_") for scope in scopes) for scopes in changes.values())
 
 
 @pytest.mark.parametrize(

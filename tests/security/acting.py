@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,9 @@ from synposter.accounts.v1 import platform_service_pb2 as pb
 from synposter.accounts.v1 import platform_service_pb2_grpc
 from synposter_accounts import Account
 
+from server.parts import DEFINITIONS
+from server.platforms.definition import needs
+from server.platforms.twitter import TWITTER
 from tests.e2e.conftest import Whole, whole_service
 from tests.platforms.peer import Answer, Peer, http, peer, says
 from tests.rpc.conftest import bearer, refusal_of
@@ -26,6 +29,9 @@ ROUTES = [
     "linkedin GET /v2/userinfo",
     *(f"twitter {method} /2/tweets/{{id}}" for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE")),
 ]
+# X itself mends nothing in place; each method that changes something is to be tried.
+MENDING = needs("tweet.write", routes=["PUT /2/tweets/{id}", "PATCH /2/tweets/{id}"])
+WITH_MORE_METHODS = replace(TWITTER, api=replace(TWITTER.api, scopes=(*TWITTER.api.scopes, *MENDING)))
 BIG = [("grpc.max_receive_message_length", 9 * 1024 * 1024), ("grpc.max_send_message_length", 9 * 1024 * 1024)]
 
 
@@ -77,6 +83,7 @@ async def acting(folder: Path, answer: Answer = OK, database_url: str | None = N
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("ACCOUNTS_PLATFORMS__TWITTER__API_BASE", found.url)
             environment.setenv("ACCOUNTS_CALLERS__LOCAL__ROUTES", json.dumps(ROUTES))
+            environment.setitem(DEFINITIONS, "twitter", WITH_MORE_METHODS)
             async with (
                 whole_service(folder / "deployment", database_url) as whole,
                 grpc.aio.insecure_channel(whole.local.target, options=BIG) as channel,
