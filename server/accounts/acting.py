@@ -82,11 +82,6 @@ class UnderWay:
     def left(self) -> float:
         return self.until - time.monotonic()
 
-    @property
-    def limited_as(self) -> str:
-        """What the platform counts it under, as far as we can tell."""
-        return f"{self.route.method} {self.route.template}"
-
 
 class Actor:
     """Sends requests on accounts' behalf. `now` is a monotonic clock in seconds; `lanes` are the platforms."""
@@ -157,7 +152,7 @@ class Actor:
 
     async def _refuse_if_limited(self, one: UnderWay) -> None:
         account = one.account
-        wait = self._limits.wait(account.platform, account.id, one.limited_as, await self._store.now())
+        wait = self._limits.wait(account.platform, account.id, one.prepared.route, await self._store.now())
         if wait > timedelta():
             raise RateLimited(f"{account.platform} would refuse it: its limit is used up", wait, limit="platform")
 
@@ -283,10 +278,8 @@ class Actor:
     async def _note_limits(self, one: UnderWay, answer: ApiAnswer) -> None:
         refused_for = answer.retry_after if answer.status == TOO_MANY else None
         if answer.rate_limits or refused_for is not None:
-            account = one.account
-            self._limits.told(
-                account.platform, account.id, one.limited_as, answer.rate_limits, refused_for, await self._store.now()
-            )
+            account, now = one.account, await self._store.now()
+            self._limits.told(account.platform, account.id, one.prepared.route, answer.rate_limits, refused_for, now)
 
     async def _ended(self, one: UnderWay, result: str, status: int = 0) -> str:
         """Records how it ended, once; the id of the use."""

@@ -60,6 +60,10 @@ class PreparedCall(Protocol):
     """A call that may be sent to its platform, any number of times."""
 
     @property
+    def route(self) -> str:
+        """What the platform counts it under for its rate limits, as far as its definition knows."""
+
+    @property
     def scopes(self) -> Sequence[str]:
         """The scopes without which the platform would refuse it, as far as its definition knows."""
 

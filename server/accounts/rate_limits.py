@@ -1,19 +1,22 @@
 """Rate limits: what platforms last said about theirs, so that a call that is certain to be refused need not be sent.
 
-Each process remembers what it was told itself, for so many accounts and routes as it is told of, up to a bound.
+Each process remembers what it was told itself, for so many accounts and routes as it is told of, up to a bound. Answers
+may arrive late: of a window that ends sooner than the one that is known nothing is taken any more.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 MOST_REMEMBERED: Final = 20_000
 LONGEST: Final = timedelta(hours=24)
 """A window that is said to end later than that is not believed to."""
+REFUSAL: Final = "retry-after"
+"""The window of which a refusal tells alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +29,27 @@ class RateLimit:
     """When its window begins anew, if the platform said so."""
     of_app: bool = False
     """Whether all accounts share it."""
+    name: str = ""
+    """Tells it from the platform's other limits: a route may have one for a quarter of an hour and one for a day."""
+
+
+class Window(NamedTuple):
+    """The newest window of a limit that is known."""
+
+    end: datetime
+    used_up: bool
 
 
 class RateLimits:
-    """Until when which calls are certain to be refused."""
+    """Until when which calls are certain to be refused. A `route` is what the platform counts a call under."""
 
     def __init__(self) -> None:
-        self._used_up: OrderedDict[Hashable, datetime] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], dict[str, Window]] = OrderedDict()
 
     def wait(self, platform: str, account_id: str, route: str, now: datetime) -> timedelta:
         """How long the platform would refuse a call; nothing if it may take one."""
-        waits = [self._used_up.get(key, now) - now for key in ((platform,), (account_id, route))]
-        return max(timedelta(), *waits)
+        windows = [w for whose in (platform, account_id) for w in self._known.get((whose, route), {}).values()]
+        return max((timedelta(), *(window.end - now for window in windows if window.used_up)))
 
     def told(
         self,
@@ -50,24 +62,30 @@ class RateLimits:
     ) -> None:
         """Takes what an answer said; `refused_for` is the Retry-After of one that refused the call."""
         for limit in limits:
-            key = (platform,) if limit.of_app else (account_id, route)
-            if limit.remaining > 0:
-                self._used_up.pop(key, None)
-            elif limit.reset_time is not None:
-                self._remember(key, limit.reset_time, now)
+            if limit.reset_time is not None:
+                whose = platform if limit.of_app else account_id
+                self._take((whose, route), limit.name, Window(limit.reset_time, limit.remaining <= 0), now)
         if refused_for is not None:
-            self._remember((account_id, route), now + refused_for, now)
+            self._take((account_id, route), REFUSAL, Window(now + refused_for, used_up=True), now)
 
     def __len__(self) -> int:
-        return len(self._used_up)
+        return len(self._known)
 
-    def _remember(self, key: Hashable, until: datetime, now: datetime) -> None:
-        if until <= now:
+    def _take(self, key: tuple[str, str], name: str, window: Window, now: datetime) -> None:
+        windows = self._known.get(key)
+        known = None if windows is None else windows.get(name)
+        # A window with room says nothing by itself; it only ends what is known of an older one.
+        if window.end <= now or (known is None and not window.used_up):
             return
-        self._used_up[key] = min(until, now + LONGEST)
-        self._used_up.move_to_end(key)
-        if len(self._used_up) > MOST_REMEMBERED:
-            self._used_up.popitem(last=False)
+        window = Window(min(window.end, now + LONGEST), window.used_up)
+        if known is not None and window <= known:  # of one window, that it is used up stands
+            return
+        if windows is None:
+            windows = self._known[key] = {}
+        windows[name] = window
+        self._known.move_to_end(key)
+        if len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
 
 
 def tightest(limits: Sequence[RateLimit]) -> RateLimit | None:

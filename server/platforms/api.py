@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from yarl import URL
@@ -47,6 +47,14 @@ class ApiRequest:
     url: URL
     headers: Mapping[str, str]
     body: bytes
+
+
+class Terms(NamedTuple):
+    """On which terms the platform takes a request, as far as its definition knows."""
+
+    route: str
+    """What its rate limits count the request under: method and template."""
+    scopes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +109,19 @@ def build(rules: ApiRules, base: Origin, closed: frozenset[str], call: ApiCall) 
     return ApiRequest(call.method, url, headers, call.body)
 
 
-def scopes_of(rules: ApiRules, call: ApiCall) -> tuple[str, ...]:
-    """The scopes that the first matching route of the definition needs; HEAD needs those of GET.
+def terms_of(rules: ApiRules, call: ApiCall) -> Terms:
+    """Those of the first matching route of the definition; HEAD has those of GET.
 
-    Raises InvalidField for a request that changes something and that no route of the definition matches.
+    A read that no route matches is counted by itself. Raises InvalidField for a request that changes something and that
+    no route of the definition matches.
     """
     method = "GET" if call.method == "HEAD" else call.method
     for route, scopes in rules.scopes:
         if route.matches(method, call.segments):
-            return scopes
+            return Terms(f"{method} {route.template}", scopes)
     if call.method not in SAFE:
         raise InvalidField("path", f"no {call.method} of it is in the platform's definition, which says the scopes")
-    return ()
+    return Terms(f"{method} /{'/'.join(call.segments)}", ())
 
 
 def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: datetime) -> ApiAnswer:
@@ -162,7 +171,7 @@ def rate_limits(rules: ApiRules, headers: Mapping[str, str]) -> Iterator[RateLim
     for each in rules.rate_limits:
         limit, remaining, reset = (whole_number(headers.get(name, "")) for name in names_of(each))
         if limit is not None and remaining is not None:
-            yield RateLimit(limit, remaining, moment(reset), each.of_app)
+            yield RateLimit(limit, remaining, moment(reset), each.of_app, each.limit)
 
 
 def whole_number(text: str) -> int | None:

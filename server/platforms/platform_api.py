@@ -33,7 +33,7 @@ class PlatformApi:
 
     def prepare(self, call: ApiCall) -> Prepared:
         request = api.build(self.rules, self.base, self._closed, call)
-        return Prepared(self, request, api.scopes_of(self.rules, call))
+        return Prepared(self, request, *api.terms_of(self.rules, call))
 
     async def close(self) -> None:
         await self.sender.close()
@@ -45,6 +45,7 @@ class Prepared:
 
     _api: PlatformApi
     _request: api.ApiRequest
+    route: str
     scopes: Sequence[str]
 
     async def send(self, token_set: TokenSet, limit: timedelta) -> ApiAnswer:

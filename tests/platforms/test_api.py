@@ -9,7 +9,7 @@ from server.accounts.errors import InvalidField
 from server.accounts.grants import TokenSet
 from server.accounts.model import Secret
 from server.accounts.routes import SAFE, segments_of
-from server.platforms.api import Origin, build, closed_paths, passed_on, rate_limits, read_answer, scopes_of, stays
+from server.platforms.api import Origin, build, closed_paths, passed_on, rate_limits, read_answer, stays, terms_of
 from server.platforms.catalog import PLATFORMS
 from server.platforms.definition import OAuth2Platform
 from server.platforms.linkedin import LINKEDIN
@@ -86,9 +86,23 @@ def test_an_endpoint_of_oauth_is_closed_whatever_it_is_called() -> None:
     ],
 )
 def test_a_call_needs_the_scopes_of_the_first_route_that_matches(method: str, path: str, scopes: set[str]) -> None:
-    needed = set(scopes_of(TWITTER.api, call(path, method)))
+    needed = set(terms_of(TWITTER.api, call(path, method)).scopes)
     assert scopes <= needed
     assert bool(needed) is bool(scopes)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("GET", "/2/users/me", "GET /2/users/me"),
+        ("GET", "/2/users/12", "GET /2/users/{id}"),
+        ("HEAD", "/2/users/12", "GET /2/users/{id}"),
+        ("DELETE", "/2/tweets/1", "DELETE /2/tweets/{id}"),
+        ("GET", "/2/nobody/knows", "GET /2/nobody/knows"),
+    ],
+)
+def test_a_call_is_counted_under_the_platforms_own_route(method: str, path: str, route: str) -> None:
+    assert terms_of(TWITTER.api, call(path, method)).route == route
 
 
 @each_platform
@@ -98,7 +112,7 @@ def test_a_change_that_the_definition_does_not_know_is_refused_since_nobody_know
 ) -> None:
     for path in ("/2/nobody/knows", "/rest/nobodyKnows", "/2/tweets/1/2/3"):
         with pytest.raises(InvalidField, match="path"):
-            scopes_of(definition.api, call(path, method))
+            terms_of(definition.api, call(path, method))
 
 
 @each_platform
@@ -136,6 +150,7 @@ def test_all_limits_that_x_tells_of_are_read() -> None:
     found = list(rate_limits(TWITTER.api, headers))
     assert [(each.remaining, each.of_app) for each in found] == [(3, False), (2, False), (1, True)]
     assert {each.reset_time for each in found} == {NOW}
+    assert len({each.name for each in found}) == 3, "one would be taken for another"
 
 
 @pytest.mark.parametrize("token", ["abcdefgh/+=~._-", "AAAAAAAAAAAAAAAAAAAAAMLheAAAAAAA0%2BuSeid%2BULvsea4JtiGRi"])

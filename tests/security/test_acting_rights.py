@@ -170,7 +170,21 @@ async def test_a_limit_of_the_app_holds_for_all_its_accounts(tmp_path: Path) -> 
         other = await service.whole.connect("grace")
         await limited(service, reset_in=900, name="x-app-limit-24hour")
         await service.call()
-        refusal = await service.refusal(account_id=other.id, path="/2/tweets/1", refuse_if_limited=True)
+        refusal = await service.refusal(account_id=other.id, refuse_if_limited=True)
+        assert refusal.facts == {"limit": "platform"}
+        await service.call(account_id=other.id, path="/2/tweets/1", refuse_if_limited=True)
+        assert len(service.peer.received) == 2, "another route has a limit of its own"
+
+
+async def test_a_limit_holds_for_the_platforms_route_and_not_for_all_that_the_callers_route_matches(
+    tmp_path: Path,
+) -> None:
+    async with acting(tmp_path) as service:
+        await limited(service, reset_in=900)
+        await service.call(path="/2/users/me")
+        await service.call(path="/2/users/12", refuse_if_limited=True)
+        assert len(service.peer.received) == 2, "GET /2/users/{id} is the caller's route for both"
+        refusal = await service.refusal(path="/2/users/13", refuse_if_limited=True)
         assert refusal.facts == {"limit": "platform"}
 
 
