@@ -49,6 +49,8 @@ MARGIN_SECONDS: Final = 0.1
 IN_VAIN_SECONDS: Final = 900.0
 """How long a grant's 401 is taken at its word after a refresh did not help: each refresh is a risk to the grant."""
 MOST_IN_VAIN: Final = 10_000
+LONGEST_ASKED: Final = timedelta(minutes=15)
+"""How long any caller may ask the token to live. Who asks for more can force refreshes, and needs `refresh` for it."""
 UNAUTHORIZED, TOO_MANY, FAILED = 401, 429, 400
 
 
@@ -141,6 +143,9 @@ class Actor:
         if route is None:
             text = f"no route of this caller lets it send this {call.method} to {platform}"
             raise CallerNotPermitted(text, permission=Permission.ACT, field="path")
+        if call.min_remaining_lifetime > LONGEST_ASKED and Permission.REFRESH not in caller.permissions:
+            text = f"more than {LONGEST_ASKED.total_seconds():.0f} s needs the permission {Permission.REFRESH.value}"
+            raise CallerNotPermitted(text, permission=Permission.REFRESH, field="min_remaining_lifetime")
         lane = self._lanes.get(platform)
         if lane is None:
             raise PlatformPaused(platform, "it is not registered here any more")

@@ -112,6 +112,22 @@ async def test_a_caller_says_for_how_long_the_token_must_live(tmp_path: Path) ->
         assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [1]
 
 
+async def test_who_may_not_refresh_cannot_force_a_refresh_by_what_it_asks_of_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCOUNTS_CALLERS__LOCAL__PERMISSIONS", '["connect", "read", "act"]')
+    async with acting(tmp_path) as service:
+        service.whole.clock.offset += timedelta(minutes=30)
+        refusal = await service.refusal(min_remaining_lifetime=Duration(seconds=901))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED")
+        assert refusal.facts == {"permission": "refresh", "field": "min_remaining_lifetime"}
+        assert (await service.call(min_remaining_lifetime=Duration(seconds=900))).status_code == 200
+        assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [0]
+        service.whole.clock.offset += timedelta(minutes=76)
+        assert (await service.call(min_remaining_lifetime=Duration(seconds=900))).status_code == 200
+        assert [grant["refreshes"] for grant in await service.whole.sandbox.ledger()] == [1]
+
+
 async def test_a_call_whose_token_is_not_refreshed_in_time_sends_nothing(tmp_path: Path) -> None:
     async with acting(tmp_path) as service:
         service.whole.clock.offset += timedelta(hours=3)
