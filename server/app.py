@@ -315,6 +315,7 @@ class App:
             every(2, f"identify {name}", partial(self.identities.work_off, name))
         every(1, "pauses", self.pauses.follow)
         every(1, "blocks", self.blocks.follow)
+        every(1, "watchers", self.watching.look_after)
         every(1, "refusals", self.refusals.work_off)
         every(2, "keys", self.keys.follow)
         every(SERVED_SECONDS, "served", self.served.keep)

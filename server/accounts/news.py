@@ -109,6 +109,8 @@ class Teller:
             if not changes:
                 raise too_old()
             for change in changes:
+                if watcher.ended:
+                    return
                 watcher.mark = change.mark
                 if watcher.view.sees(change):
                     yield change
@@ -117,7 +119,7 @@ class Teller:
         while not watcher.ended:
             if not self._recent.reaches(watcher.mark):
                 self._observer.cut_off("slow")
-                raise RateLimited("the watcher read too slowly; resume", timedelta(), limit="watch_backlog")
+                raise too_slow()
             change = self._recent.after(watcher.mark)
             if change is not None:
                 watcher.mark = change.mark
@@ -143,6 +145,10 @@ class Teller:
         """Spread over time, so that those who came together are not told together."""
         share = 0.5 + random.random() / 2  # noqa: S311 (spreads load; guards nothing)
         watcher.beat_time = self._clock() + self._heartbeat * share
+
+
+def too_slow() -> RateLimited:
+    return RateLimited("the watcher read too slowly; resume", timedelta(), limit="watch_backlog")
 
 
 def too_old() -> ResumeTokenTooOld:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from server.accounts.changes import BEGINNING, Mark, View
 
-CUT_OFF: Final = "cut off: it does not read"
-"""The message with which the call of a watcher is cancelled."""
+
+class CutOff(Exception):
+    """With this the call of a watcher is cancelled that does not read; `error` is why it is ended, if not to leave."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__("cut off: it does not read")
+        self.error = error
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +29,8 @@ class Watcher:
     """Whatever precedes it was told, or is not for this watcher."""
     beat_time: float = 0.0
     """When the next heartbeat is due, on the monotonic clock."""
+    telling_since: float = math.inf
+    """Since when its caller has not taken what it is told, on the same clock; infinity while there is nothing."""
     end_time: float | None = None
     """When it was ended, on the same clock."""
     error: Exception | None = None
@@ -65,4 +73,4 @@ class Watcher:
 
     def cut_off(self) -> None:
         """For one that is ended and is still in the middle of telling something: its caller does not read."""
-        self.task.cancel(CUT_OFF)
+        self.task.cancel(CutOff(self.error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from datetime import timedelta
@@ -18,7 +19,7 @@ from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller
 from server.accounts.changes import Change, Mark, View
 from server.accounts.errors import CallerNotPermitted, StoreUnavailable
-from server.accounts.news import PAGE, News, Place, Teller, too_old
+from server.accounts.news import PAGE, News, Place, Teller, too_old, too_slow
 from server.accounts.ports import Observer, Store
 from server.accounts.read import Reader
 from server.accounts.recent import Recent
@@ -32,6 +33,8 @@ POLL_SECONDS: Final = 0.5
 KEPT: Final = 4096
 """How many changes a watcher may be behind."""
 READ_AT_START: Final = 256
+SLOW_SECONDS: Final = 60.0
+"""How long a watcher may leave what it is told untaken, be it a listing, an old change or a new one."""
 END_SECONDS: Final = 1.0
 """How long a watcher that is ended may take to say so; one that does not read is cut off then."""
 
@@ -89,7 +92,9 @@ class Watching:
                 watcher.end(self._clock())
             async with aclosing(self._teller.tell(watcher, place)) as all_news:
                 async for news in all_news:
+                    watcher.telling_since = self._clock()
                     yield news
+                    watcher.telling_since = math.inf
 
     # --- what all of them are told from
 
@@ -117,11 +122,14 @@ class Watching:
 
         While the database does not answer there are no heartbeats: they say that nothing is missing.
         """
-        self._end_blocked()
-        self._cut_off_ended()
+        self._look_after()
         async with self._polling:
             await self._read()
         self._beat()
+
+    async def look_after(self) -> None:
+        """Ends whoever is blocked or slow. It is called beside the poller, which may have to wait for the database."""
+        self._look_after()
 
     async def stop(self) -> None:
         """Ends all watchers, which resume elsewhere; returns when they are gone."""
@@ -169,6 +177,11 @@ class Watching:
                 watcher.skip_to(self._recent.newest)
                 watcher.wake()
 
+    def _look_after(self) -> None:
+        self._end_blocked()
+        self._end_slow()
+        self._cut_off_ended()
+
     def _end_blocked(self) -> None:
         for name in self._watchers.callers:
             try:
@@ -177,6 +190,13 @@ class Watching:
                 ended = self._end((each for each in self._watchers.all() if each.view.caller.name == name), error)
                 for _ in range(ended):
                     self._observer.cut_off("blocked")
+
+    def _end_slow(self) -> None:
+        """Those that read nothing at all: those that only fall behind find out when they read again."""
+        late = self._clock() - SLOW_SECONDS
+        stuck = (each for each in self._watchers.all() if each.telling_since <= late)
+        for _ in range(self._end(stuck, too_slow())):
+            self._observer.cut_off("slow")
 
     def _end(self, watchers: Iterable[Watcher], error: Exception | None) -> int:
         going = [watcher for watcher in watchers if not watcher.ended]

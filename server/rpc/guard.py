@@ -21,7 +21,7 @@ from server.accounts.calls import LARGEST_BODY
 from server.accounts.errors import CallerNotPermitted, InvalidField
 from server.accounts.limits import CallerLimits
 from server.accounts.refusals import Refusals
-from server.accounts.watcher import CUT_OFF
+from server.accounts.watcher import CutOff
 from server.rpc import fields
 from server.rpc.credentials import Context, Credentials
 from server.rpc.errors import DeadlineTooShort, RequestTooLarge, StreamCutOff, status_of
@@ -262,8 +262,9 @@ def guarded_stream(
                 async for response in responses:
                     await context.write(encoded(response, line, limits))
         except asyncio.CancelledError as cancelled:
-            if CUT_OFF in cancelled.args:
-                await refuse(context, StreamCutOff("the stream was not read"))
+            for cut_off in cancelled.args:
+                if isinstance(cut_off, CutOff):
+                    await refuse(context, cut_off.error or StreamCutOff("the stream was not read"))
             raise
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)

@@ -483,6 +483,59 @@ async def test_a_watcher_that_reads_too_slowly_is_cut_off_and_resumes_without_a_
     assert len(await resumed.kinds(3 * KEPT - 1)) == 3 * KEPT - 1
 
 
+@pytest.mark.parametrize("telling", ["a listing", "an old change", "a new change"])
+async def test_a_watcher_that_takes_nothing_for_a_minute_is_cut_off_whatever_it_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, telling: str
+) -> None:
+    monkeypatch.setattr("server.accounts.news.PAGE", 1)
+    account = await connected(scene.store)
+    await connected(scene.store, user="2")
+    start = Place(await scene.store.newest_change())
+    stuck, reading = scene.watch(profile_id="p1"), scene.watch(profile_id="p1")
+    await reading.listed()
+    if telling == "an old change":
+        for _ in range(2 * KEPT):
+            await scene.renamed(account, 1)
+            await reading.next()
+        stuck = scene.watch(profile_id="p1", place=start)
+    elif telling == "a new change":
+        await stuck.listed()
+        await scene.renamed(account, 1)
+        await reading.next()
+    await stuck.next()
+    assert await reading.rests()
+    scene.now += 59
+    await scene.watching.look_after()
+    assert scene.cut == []
+    scene.now += 2
+    await scene.watching.look_after()
+    error = await stuck.error()
+    assert isinstance(error, RateLimited) and error.facts == {"limit": "watch_backlog"}
+    assert scene.cut == ["slow"], "one that rests is not slow"
+
+
+async def test_a_blocked_caller_is_ended_while_the_poller_waits_for_the_database(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = scene.watch(ACME)
+    await theirs.listed()
+    await scene.all_rest()
+    await scene.store.set_block("acme", reason="stolen", operator="ops")
+    waits = asyncio.Event()
+
+    async def hangs() -> Any:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(scene.store, "newest_change", hangs)
+    polling = asyncio.create_task(scene.watching.poll())
+    await waits.wait()
+    await scene.blocks.follow()
+    await scene.watching.look_after()
+    assert isinstance(await theirs.error(), CallerNotPermitted)
+    polling.cancel()
+
+
 async def test_many_changes_of_others_do_not_cut_off_a_watcher_that_rests(scene: Scene) -> None:
     mine, other = await connected(scene.store), await connected(scene.store, profile_id="other")
     watch = scene.watch(profile_id="p1")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
@@ -31,6 +32,7 @@ from server.accounts.model import Identity
 from server.app import App
 from tests.e2e.conftest import PROFILE, Whole, whole_service
 from tests.postgres import fresh_database
+from tests.rpc.conftest import refusal_of
 
 PATIENCE = 20.0
 
@@ -125,20 +127,56 @@ async def test_a_leaving_server_ends_a_watch_without_an_error(whole: Whole) -> N
     assert time.monotonic() - began < 5, "the watch did not hold it up"
 
 
-async def test_a_watch_that_is_not_read_is_cut_off(whole: Whole) -> None:
+async def not_read(whole: Whole) -> Any:
+    """A watch in the middle of a write to a client that does not read."""
     call = stream(whole, profile_id=PROFILE)
     await next_of(call)
     account = await whole.connect("ada")
-    # More than is on its way to a client that does not read, so that its watch is in the middle of a write.
+    # More than is on its way to a client that does not read.
     for number in range(100):
         identity = renamed(account, f"{number:0>1000}")
         await whole.app.store.update_identity(grant_of(whole, account), identity, due_time=await whole.app.store.now())
-    await whole.app.watching.stop()
+    return call
+
+
+async def end_of(call: Any) -> SimpleNamespace:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         while await next_of(call) is not grpc.aio.EOF:
             pass
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    return refusal_of(caught.value)
+
+
+async def nobody_watches(whole: Whole) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while whole.app.watching.count:
+        await whole.app.watching.look_after()
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_a_watch_that_is_not_read_is_cut_off_when_the_server_leaves(whole: Whole) -> None:
+    call = await not_read(whole)
+    await whole.app.watching.stop()
+    assert (await end_of(call)).code is grpc.StatusCode.UNAVAILABLE
     assert whole.app.watching.count == 0
+
+
+async def test_a_watch_that_is_not_read_for_a_minute_is_cut_off(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = await not_read(whole)
+    monkeypatch.setattr("server.accounts.watching.SLOW_SECONDS", 0.2)
+    await nobody_watches(whole)
+    refusal = await end_of(call)
+    assert (refusal.code, refusal.facts) == (grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "watch_backlog"})
+
+
+async def test_a_watch_that_is_not_read_is_cut_off_within_five_seconds_when_its_caller_is_blocked(whole: Whole) -> None:
+    call = await not_read(whole)
+    await whole.app.store.set_block("local", reason="stolen", operator="ada")
+    await whole.app.blocks.follow()
+    began = time.monotonic()
+    await nobody_watches(whole)
+    assert time.monotonic() - began < 5
+    assert (await end_of(call)).code is grpc.StatusCode.PERMISSION_DENIED
 
 
 def renamed(account: Account, handle: str) -> Identity:
