@@ -16,6 +16,7 @@ from server.accounts.calls import LARGEST_BODY, AnswerWithheld
 from server.accounts.errors import NotSent, OutcomeUnknown
 from server.accounts.model import Secret
 from server.platforms.api import ApiRequest
+from server.platforms.connection import connector, is_final
 from server.platforms.http import IDLE_SECONDS, NEVER_SENT, TimeLimit, connect_timeout, tls
 from server.platforms.messages import HttpReply
 
@@ -45,6 +46,9 @@ class ApiSender:
                     timeout=connect_timeout(limit),
                 ) as response,
             ):
+                if not is_final(response.status):
+                    response.close()
+                    raise OutcomeUnknown(f"no answer: status {response.status}", status=response.status)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return HttpReply(response.status, await unpacked(response), headers)
         except NEVER_SENT as error:
@@ -59,7 +63,7 @@ class ApiSender:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=IDLE_SECONDS, ssl=tls()),
+                connector=connector(limit=self._connections, keepalive_timeout=IDLE_SECONDS, ssl=tls()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,

@@ -12,6 +12,7 @@ import aiohttp
 import certifi
 
 from server.accounts.errors import NotSent, OutcomeUnknown
+from server.platforms.connection import connector
 from server.platforms.messages import HttpReply, HttpRequest
 
 LARGEST_REPLY = 64 * 1024
@@ -115,7 +116,7 @@ class Sender:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=connector(
                     limit=0, limit_per_host=CONNECTIONS_OF_HOST, keepalive_timeout=IDLE_SECONDS, ssl=tls()
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),

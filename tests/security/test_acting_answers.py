@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -15,6 +17,7 @@ import pytest
 from synposter.accounts.v1.platform_service_pb2 import QueryParameter
 
 from server.accounts.calls import LARGEST_BODY
+from server.platforms.connection import OneAnswer
 from tests.platforms.peer import Answer, drips_body, drips_headers, hangs, http, peer, says
 from tests.security.acting import acting
 
@@ -160,3 +163,46 @@ async def test_a_platform_that_hangs_or_drips_is_left_at_the_callers_deadline(tm
         assert time.monotonic() - began < 1.5
         refusal = await service.refusal(method="POST", path="/2/tweets", content_type="a/b", body=b"x", timeout=1.0)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "OUTCOME_UNKNOWN")
+
+
+async def test_a_few_interim_answers_come_before_the_answer(tmp_path: Path) -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3
+    async with acting(tmp_path, says(interim + http(b"{}", "201 Created"))) as service:
+        for _ in range(10):
+            assert (await service.post()).status_code == 201
+        assert service.peer.connections == 1
+
+
+@pytest.mark.parametrize("begin", [b"", http(b"x" * 50_000)], ids=["at once", "behind an answer"])
+@pytest.mark.parametrize("answer", ["103 Early Hints", "204 No Content"])
+async def test_answers_without_end_are_cut_off_before_they_hold_up_anybody(
+    tmp_path: Path, answer: str, begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0
+
+    def feed_data(connection: OneAnswer, *head: Any) -> None:
+        nonlocal parsed
+        parsed += 1
+        feed(connection, *head)
+
+    cut_off = asyncio.Event()
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(begin)
+            while True:
+                writer.write(f"HTTP/1.1 {answer}\r\n\r\n".encode() * 10_000)
+                await writer.drain()
+        except ConnectionError:
+            cut_off.set()
+            raise
+
+    feed = OneAnswer.feed_data
+    monkeypatch.setattr(OneAnswer, "feed_data", feed_data)
+    async with acting(tmp_path, flood) as service:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await service.call()
+        async with asyncio.timeout(10):
+            await cut_off.wait()
+        assert service.peer.connections == 1
+    assert parsed < 500, "a quarter of a megabyte of them, ten thousand, is parsed in one piece"

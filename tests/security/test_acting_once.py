@@ -73,6 +73,16 @@ async def test_a_read_whose_answer_is_lost_is_not_repeated_by_itself_and_may_be_
         assert len(service.peer.received) == 2
 
 
+@pytest.mark.parametrize("status", ["101 Switching Protocols", "000 Nothing", "099 Odd", "600 Odd", "999 Denied"])
+async def test_a_status_that_is_no_answer_leaves_the_outcome_unknown(tmp_path: Path, status: str) -> None:
+    async with acting(tmp_path, says(http(b"{}", status))) as service:
+        assert (await service.refusal(**request("POST"))).reason == "OUTCOME_UNKNOWN"
+        refusal = await service.refusal()
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "PLATFORM_UNAVAILABLE")
+        assert len(service.peer.received) == 2
+        assert [each.result for each in await service.usage()] == ["unknown", "sent"] * 2
+
+
 async def test_what_could_not_be_sent_is_said_not_to_have_been(tmp_path: Path) -> None:
     async with acting(tmp_path) as service:
         with socket.socket() as nobody:
