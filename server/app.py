@@ -10,15 +10,16 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from server import config
 from server.accounts.acting import Actor, Lane
 from server.accounts.audit import AuditLog, Linker
 from server.accounts.blocks import Blocks
-from server.accounts.bulkhead import Places
+from server.accounts.bulkhead import Places, share_of_one
 from server.accounts.callback import Callback
+from server.accounts.callers import Caller
 from server.accounts.connect import Connector
 from server.accounts.endings import Endings
 from server.accounts.erase import Eraser, Retention
@@ -193,7 +194,7 @@ class App:
         self.revoker = Revoker(self.store, self.reader, self.platforms, self.gates, self.metrics)
         self.fresh = FreshTokens(self.store, self.reader, self.refresher, self.gates)
         self.apis = platform_apis(settings, self.engine.clock)
-        places = {name: Places(settings.platforms[name].calls_in_flight) for name in self.apis}
+        places = {name: self._places(name, callers.values()) for name in self.apis}
         lanes = {name: Lane(api, places[name], self.gates[name]) for name, api in self.apis.items()}
         self.actor = Actor(self.store, self.reader, self.fresh, lanes, self.metrics, new_id, self._monotonic)
         self.metrics.watch_calls(places)
@@ -276,6 +277,12 @@ class App:
 
     def _credentials(self) -> Credentials:
         return Credentials(self.settings.callers_by_key(), self.settings.callers_by_san())
+
+    def _places(self, platform: str, callers: Iterable[Caller]) -> Places:
+        """Those of calls to a platform. Who alone may call it can have all of them."""
+        most = self.settings.platforms[platform].calls_in_flight
+        alone = sum(platform in caller.routes for caller in callers) <= 1
+        return Places(most, most if alone else share_of_one(most))
 
     def _certificates(self) -> Certificates | None:
         """What the settings say about TLS, as metrics tell it from now on. Raises StartRefused."""

@@ -167,9 +167,8 @@ class Actor:
         began = time.monotonic()
         outcome = "refused"
         try:
-            places = one.lane.places
-            crowded = f"{places.most} calls to {one.account.platform} are under way already"
-            with places.place(one.caller.name, crowded):
+            crowded = f"too many calls to {one.account.platform} are under way already"
+            with one.lane.places.place(one.caller.name, crowded):
                 answer = await self._sent(one)
             outcome = f"{answer.status // 100}xx"
             return answer

@@ -13,8 +13,13 @@ from server.accounts.errors import RateLimited
 CROWDED_RETRY: Final = timedelta(seconds=1)
 
 
+def share_of_one(most: int) -> int:
+    """How many of so many places one of several callers may have, so that whatever it does, others find some."""
+    return max(1, most * 3 // 4)
+
+
 class Places:
-    """So many at once, and of one caller fewer if that is given: whatever it does, others find some.
+    """So many at once, and of one caller fewer if that is given.
 
     Who comes when all are taken is told at once, since a queue would only hide it.
     """

@@ -1,6 +1,8 @@
 """A platform that hangs holds up the calls to it, up to a number, and nothing else (row G2)."""
 
 import asyncio
+import hashlib
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -64,3 +66,40 @@ async def test_a_thousand_calls_to_a_platform_that_hangs_leave_reads_refreshes_a
         go_on.set()
         assert Counter(await asyncio.gather(*calls)) == {"200": PLACES, "RATE_LIMITED waiting": CALLS - PLACES}
         assert (await service.call()).status_code == 200, "the places are free again"
+
+
+@pytest.fixture
+def two_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCOUNTS_PLATFORMS__TWITTER__CALLS_IN_FLIGHT", "8")
+    for name, value in {
+        "API_KEYS_SHA256": [hashlib.sha256(b"other-key").hexdigest()],
+        "PERMISSIONS": ["act"],
+        "PROFILES": ["*"],
+        "PLATFORMS": ["twitter"],
+        "ROUTES": ["twitter GET /2/users/{id}"],
+    }.items():
+        monkeypatch.setenv(f"ACCOUNTS_CALLERS__OTHER__{name}", json.dumps(value))
+
+
+@pytest.mark.usefixtures("two_callers")
+async def test_one_caller_of_several_gets_three_quarters_of_the_places_and_leaves_the_rest(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(http(b"{}"))
+
+    async with acting(tmp_path, answer) as service:
+        mine = [asyncio.create_task(ending(service.call(timeout=60))) for _ in range(20)]
+        async with asyncio.timeout(20):
+            while sum(call.done() for call in mine) < 14:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        request = CallRequest(account_id=service.account.id, method="GET", path="/2/users/me")
+        theirs = [ending(service.stub.Call(request, metadata=bearer("other-key"), timeout=60)) for _ in range(3)]
+        others = [asyncio.create_task(each) for each in theirs]
+        async with asyncio.timeout(20):
+            while sum(call.done() for call in others) < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        go_on.set()
+        assert Counter(await asyncio.gather(*mine)) == {"200": 6, "RATE_LIMITED waiting": 14}
+        assert Counter(await asyncio.gather(*others)) == {"200": 2, "RATE_LIMITED waiting": 1}
