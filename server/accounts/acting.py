@@ -79,6 +79,8 @@ class UnderWay:
     """What was recorded of it; None before, and once it is recorded how it ended."""
     at_platform: bool = False
     """Whether it may be carried out right now."""
+    answered: int = 0
+    """The status that the platform answered with last; 0 where it has not."""
 
     @property
     def left(self) -> float:
@@ -183,16 +185,13 @@ class Actor:
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
-            if one.use is not None:
-                self._records.end(one.use, "cancelled" if one.at_platform else "not_sent")
+            self._end_cancelled(one)
             raise
         finally:
             self._observer.acted(one.account.platform, one.call.method, outcome, time.monotonic() - began)
 
     async def _sent(self, one: UnderWay) -> ApiAnswer:
-        token_set = await self._token_set(one)
-        check_not_paused(one.account.platform, one.lane)
-        one.use = await self._records.begin(one.caller, one.account, one.route)
+        token_set = await self._made_ready(one)
         answer = await self._send(one, token_set)
         if answer.status == UNAUTHORIZED:
             another = await self._another_token_set(one, token_set)
@@ -204,14 +203,18 @@ class Actor:
             await self._ended(one, "answered", answer.status)
         return answer
 
-    async def _token_set(self, one: UnderWay) -> TokenSet:
+    async def _made_ready(self, one: UnderWay) -> TokenSet:
+        """The token to send it with; from now on it is recorded that it is about to be sent."""
         try:
             async with asyncio.timeout(one.left) as limit:
-                return await self._fresh.token_set(one.account, one.call.min_remaining_lifetime, one.caller.name)
+                token_set = await self._fresh.token_set(one.account, one.call.min_remaining_lifetime, one.caller.name)
+                check_not_paused(one.account.platform, one.lane)
+                one.use = await self._records.begin(one.caller, one.account, one.route)
+                return token_set
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise TimeOver("no fresh token came in time; nothing was sent") from None
+            raise TimeOver("no fresh token or no record of it came in time; nothing was sent") from None
 
     async def _send(self, one: UnderWay, token_set: TokenSet) -> ApiAnswer:
         platform = one.account.platform
@@ -233,7 +236,7 @@ class Actor:
         except Exception:
             log.exception("a call failed after it was sent", extra={"platform": platform})
             raise unknown(one, await self._ended(one, "unknown"), "the service failed to read the answer") from None
-        one.at_platform = False
+        one.at_platform, one.answered = False, answer.status
         await self._note_limits(one, answer)
         return answer
 
@@ -284,6 +287,16 @@ class Actor:
         if answer.rate_limits or refused_for is not None:
             account, now = one.account, await self._store.now()
             self._limits.told(account.platform, account.id, one.prepared.route, answer.rate_limits, refused_for, now)
+
+    def _end_cancelled(self, one: UnderWay) -> None:
+        if one.use is None:
+            return
+        if one.at_platform:
+            self._records.end(one.use, "cancelled")
+        elif one.answered:
+            self._records.end(one.use, "answered", one.answered)
+        else:
+            self._records.end(one.use, "not_sent")
 
     async def _ended(self, one: UnderWay, result: str, status: int = 0) -> str:
         """Records how it ended, once; the id of the use."""

@@ -333,6 +333,36 @@ async def test_a_read_whose_caller_is_gone_is_cut_off_and_the_record_says_so(
     assert [each.result for each in await service.usage()] == ["cancelled", "sent"]
 
 
+async def test_a_change_that_was_refused_with_401_and_whose_caller_is_gone_is_not_recorded_as_not_sent(
+    tmp_path: Path,
+) -> None:
+    async with acting(tmp_path, says(REFUSED)) as service:
+        service.whole.clock.offset += timedelta(minutes=2)
+        await service.whole.sandbox.fault("token", "hold_before", times=-1)
+        task = asyncio.ensure_future(service.post())
+        await service.whole.sandbox.until_held()
+        task.cancel()
+        await until(lambda: 'accounts_calls_in_flight{platform="twitter"} 0.0' in service.metrics())
+        await service.whole.sandbox.clear_faults()
+        await service.whole.app.refresher.settled()
+        await service.whole.app.actor.drain()
+        assert [(each.result, each.status_code) for each in await service.usage()] == [("answered", 401), ("sent", 0)]
+        assert len(service.peer.received) == 1
+
+
+async def test_a_call_that_is_not_recorded_in_time_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with acting(tmp_path) as service:
+
+        async def hangs(_use: Any) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(service.whole.app.store, "record_use", hangs)
+        with pytest.raises(grpc.aio.AioRpcError, match="nothing was sent") as caught:
+            await service.post(timeout=1.0)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert service.peer.connections == 0
+
+
 async def test_a_change_whose_caller_is_gone_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
     async with acting(tmp_path) as service:
         service.whole.clock.offset += timedelta(hours=3)
