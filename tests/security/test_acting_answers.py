@@ -206,3 +206,40 @@ async def test_answers_without_end_are_cut_off_before_they_hold_up_anybody(
             await cut_off.wait()
         assert service.peer.connections == 1
     assert parsed < 500, "a quarter of a megabyte of them, ten thousand, is parsed in one piece"
+
+
+EMPTY_BLOCKS = b"\0\0\0\xff\xff" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "begin", "more"),
+    [
+        ("Transfer-Encoding: chunked", b"1;", b"x" * 100_000),
+        ("Content-Length: 999999999\r\nContent-Encoding: gzip", gzip.compress(b"")[:10], EMPTY_BLOCKS),
+    ],
+    ids=["the frame of a chunk", "packed nothing"],
+)
+async def test_what_frames_or_packs_an_answer_without_end_is_cut_off(
+    tmp_path: Path, headers: str, begin: bytes, more: bytes
+) -> None:
+    sent = 0
+    cut_off = asyncio.Event()
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        try:
+            writer.write(f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode() + begin)
+            while True:
+                writer.write(more)
+                sent += len(more)
+                await writer.drain()
+        except ConnectionError:
+            cut_off.set()
+            raise
+
+    async with acting(tmp_path, flood) as service:
+        refusal = await service.refusal(timeout=60)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "PLATFORM_UNAVAILABLE")
+        async with asyncio.timeout(10):
+            await cut_off.wait()
+    assert sent < 4 * LARGEST_BODY, "more than that is in the buffers of no socket"
