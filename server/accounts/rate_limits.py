@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 MOST_REMEMBERED: Final = 20_000
 LONGEST: Final = timedelta(hours=24)
 """A window that is said to end later than that is not believed to."""
+NEVER: Final = datetime.fromtimestamp(0, UTC)
 REFUSAL: Final = "retry-after"
 """The window of which a refusal tells alone."""
 
@@ -89,5 +90,5 @@ class RateLimits:
 
 
 def tightest(limits: Sequence[RateLimit]) -> RateLimit | None:
-    """Of several limits the one with the least left."""
-    return min(limits, key=lambda limit: limit.remaining, default=None)
+    """Of several limits the one with the least left; where they have as little, the one that holds longest."""
+    return min(limits, key=lambda limit: (limit.remaining, -(limit.reset_time or NEVER).timestamp()), default=None)

@@ -108,3 +108,5 @@ def test_no_more_is_remembered_than_there_is_room_for(monkeypatch) -> None:
 def test_of_several_limits_the_one_with_the_least_left_is_told() -> None:
     assert tightest([RateLimit(50, 7), RateLimit(9, 2), RateLimit(1000, 900)]) == RateLimit(9, 2)
     assert tightest([]) is None
+    quarter, day = RateLimit(50, 0, SOON), RateLimit(500, 0, LATER)
+    assert tightest([quarter, day, RateLimit(9, 0)]) == day, "who waits for the other one is refused again"
