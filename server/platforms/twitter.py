@@ -55,7 +55,20 @@ API = ApiRules(
             ],
         ),
         *needs("tweet.moderate.write", "tweet.read", "users.read", routes=["PUT /2/tweets/{id}/hidden"]),
-        *needs("users.read", "tweet.read", routes=["GET /2/users/me", "GET /2/users/{id}", "GET /2/users"]),
+        *needs(
+            "users.read",
+            "tweet.read",
+            routes=[
+                "GET /2/users/me",
+                # Each has limits of its own: with the id of a user they have nothing in common.
+                "GET /2/users/by",
+                "GET /2/users/search",
+                "GET /2/users/reposts_of_me",
+                "GET /2/users/personalized_trends",
+                "GET /2/users/{id}",
+                "GET /2/users",
+            ],
+        ),
         *needs(
             "tweet.read",
             "users.read",

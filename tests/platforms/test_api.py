@@ -95,6 +95,7 @@ def test_a_call_needs_the_scopes_of_the_first_route_that_matches(method: str, pa
     ("method", "path", "route"),
     [
         ("GET", "/2/users/me", "GET /2/users/me"),
+        ("GET", "/2/users/by", "GET /2/users/by"),
         ("GET", "/2/users/12", "GET /2/users/{id}"),
         ("HEAD", "/2/users/12", "GET /2/users/{id}"),
         ("DELETE", "/2/tweets/1", "DELETE /2/tweets/{id}"),
@@ -103,6 +104,14 @@ def test_a_call_needs_the_scopes_of_the_first_route_that_matches(method: str, pa
 )
 def test_a_call_is_counted_under_the_platforms_own_route(method: str, path: str, route: str) -> None:
     assert terms_of(TWITTER.api, call(path, method)).route == route
+
+
+@each_platform
+def test_no_route_of_a_definition_is_hidden_behind_a_wider_one(definition: OAuth2Platform) -> None:
+    routes = [route for route, _ in definition.api.scopes]
+    for number, route in enumerate(routes):
+        sample = tuple(segment.strip("{}") for segment in route.template.split("/")[1:])
+        assert [each.template for each in routes[:number] if each.matches(route.method, sample)] == []
 
 
 @each_platform
