@@ -264,7 +264,9 @@ def guarded_stream(
         except asyncio.CancelledError as cancelled:
             for cut_off in cancelled.args:
                 if isinstance(cut_off, CutOff):
-                    await refuse(context, cut_off.error or StreamCutOff("the stream was not read"))
+                    error = cut_off.error or StreamCutOff("the stream was not read")
+                    policy.refused(method, caller, origin, raw, error)
+                    await refuse(context, error)
             raise
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)

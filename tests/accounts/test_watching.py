@@ -27,6 +27,7 @@ from server.accounts.errors import (
 from server.accounts.model import Account, Identity
 from server.accounts.news import Heartbeat, Listing, Place
 from server.accounts.read import Reader
+from server.accounts.watcher import CutOff
 from server.accounts.watching import Watching
 from server.storage.clock import Clock
 from server.storage.engine import Engine
@@ -534,6 +535,30 @@ async def test_a_blocked_caller_is_ended_while_the_poller_waits_for_the_database
     await scene.watching.look_after()
     assert isinstance(await theirs.error(), CallerNotPermitted)
     polling.cancel()
+
+
+async def test_a_blocked_caller_is_cut_off_in_the_middle_of_a_listing_that_hangs(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = asyncio.Event()
+
+    async def hangs(*_: Any, **__: Any) -> Any:
+        lists.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(scene.store, "list_accounts", hangs)
+    listing = asyncio.ensure_future(scene.watch(ACME).next())
+    await lists.wait()
+    await scene.store.set_block("acme", reason="stolen", operator="ops")
+    await scene.blocks.follow()
+    await scene.watching.look_after()
+    scene.now += 1
+    await scene.watching.look_after()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await listing
+    [cut_off] = caught.value.args
+    assert isinstance(cut_off, CutOff) and isinstance(cut_off.error, CallerNotPermitted)
+    assert scene.watching.count == 0
 
 
 async def test_many_changes_of_others_do_not_cut_off_a_watcher_that_rests(scene: Scene) -> None:
