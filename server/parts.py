@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import uuid_utils
 
 from server import config
+from server.accounts.routes import SAFE
 from server.accounts.timing import token_timeout
 from server.config import Settings
 from server.platforms.catalog import PLATFORMS
@@ -34,7 +35,21 @@ DEFINITIONS = {definition.id: definition for definition in PLATFORMS}
 
 def load_settings(file: Path) -> Settings:
     """Raises ConfigError."""
-    return config.load(file, tuple(DEFINITIONS))
+    settings = config.load(file, tuple(DEFINITIONS))
+    if problems := list(routes_without_scopes(settings)):
+        raise config.ConfigError(problems)
+    return settings
+
+
+def routes_without_scopes(settings: Settings) -> Iterator[str]:
+    """Routes of callers that change something and that no definition knows: each call of them would be refused."""
+    for name, caller in settings.callers.items():
+        for platform, routes in caller.routes_by_platform().items():
+            known = [route for route, _ in DEFINITIONS[platform].api.scopes]
+            for route in routes:
+                if route.method not in SAFE and not any(map(route.meets, known)):
+                    text = f"{platform} {route.method} {route.template}"
+                    yield f"callers.{name}.routes: {text} is not in its definition, which says the scopes"
 
 
 def open_engine(settings: Settings, *, create: bool = False, alone: bool = True) -> Engine:

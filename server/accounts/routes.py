@@ -48,6 +48,14 @@ class Route:
             raise NotARoute(f"{template!r} is an OAuth endpoint, which nobody may call")
         return cls(method, template, tuple("" if VARIABLE.match(each) else each for each in segments))
 
+    def meets(self, other: Route) -> bool:
+        """Whether a request can match both."""
+        return (
+            self.method == other.method
+            and len(self._segments) == len(other._segments)
+            and all(mine == its or "" in (mine, its) for mine, its in zip(self._segments, other._segments, strict=True))
+        )
+
     def matches(self, method: str, segments: tuple[str, ...]) -> bool:
         return (
             method == self.method

@@ -7,6 +7,7 @@ import pytest
 
 from server import config
 from server.accounts.routes import Route
+from server.parts import load_settings
 from tests.config.test_config import EVERYWHERE, KEY, NO_RIGHTS, write
 
 ACTING = {"api_keys_sha256": [KEY], "permissions": ["act"], **EVERYWHERE}
@@ -22,7 +23,7 @@ def load(folder: Path, caller: dict[str, Any], **platform: Any) -> config.Settin
         "platforms": {"twitter": {"client_id": "id", "client_secret_file": "secret", **platform}},
         "callers": {"web": caller},
     }
-    return config.load(write(folder, settings), ("twitter", "linkedin"))
+    return load_settings(write(folder, settings))
 
 
 def problems(folder: Path, caller: dict[str, Any], **platform: Any) -> list[str]:
@@ -52,6 +53,15 @@ def test_routes_are_of_platforms_that_exist_and_that_the_caller_sees(tmp_path: P
     assert problem.startswith("callers.web.routes: no such platform: friendster")
     [problem] = problems(tmp_path, {**ACTING, "platforms": ["twitter"], "routes": ["linkedin GET /v2/userinfo"]})
     assert problem == "callers.web.routes: linkedin is none of the caller's platforms"
+
+
+def test_a_change_that_the_platforms_definition_does_not_know_is_named_at_the_start(tmp_path: Path) -> None:
+    unknown = ["twitter POST /2/nobody", "twitter DELETE /2/{any}/{id}/x/y/z", "linkedin PATCH /rest/posts/{urn}"]
+    assert problems(tmp_path, {**ACTING, "routes": ["twitter POST /2/tweets", "twitter GET /2/nobody", *unknown]}) == [
+        f"callers.web.routes: {route} is not in its definition, which says the scopes" for route in unknown
+    ]
+    for known in ("twitter DELETE /2/{any}/{id}", "twitter PUT /2/lists/12", "linkedin POST /{a}/{b}"):
+        load(tmp_path, {**ACTING, "routes": [known]})
 
 
 @pytest.mark.parametrize(
