@@ -165,6 +165,35 @@ async def test_a_platform_that_hangs_or_drips_is_left_at_the_callers_deadline(tm
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "OUTCOME_UNKNOWN")
 
 
+@pytest.mark.parametrize(
+    "unasked",
+    [http(b"ada's"), http(b"", "408 Request Timeout"), b"HTTP/1.1 103 Hints\r\n\r\n", b"HTTP/1.1 200 O"],
+    ids=["an answer", "408", "an interim answer", "the beginning of an answer"],
+)
+async def test_what_comes_unasked_is_never_the_answer_to_another_accounts_call(tmp_path: Path, unasked: bytes) -> None:
+    come = asyncio.Event()
+
+    async def answers_again(writer: asyncio.StreamWriter) -> None:
+        writer.write(http(b"the first"))
+        await come.wait()
+        writer.write(unasked)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+
+    async with acting(tmp_path, answers_again) as service:
+        other = await service.whole.connect("grace")
+        assert (await service.call()).body == b"the first"
+        [kept] = service.whole.app.apis["twitter"].sender._opened().connector._conns.values()
+        [(connection, _)] = kept
+        service.peer.answer = says(http(b"the second", "201 Created"))
+        come.set()
+        async with asyncio.timeout(10):
+            while connection.is_connected():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        answer = await service.post(account_id=other.id)
+        assert (answer.status_code, answer.body) == (201, b"the second")
+
+
 async def test_a_few_interim_answers_come_before_the_answer(tmp_path: Path) -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3
     async with acting(tmp_path, says(interim + http(b"{}", "201 Created"))) as service:
