@@ -52,6 +52,25 @@ async def test_a_good_answer_is_read(send: Send, sender: Sender) -> None:
     assert len(found.received) == 1
 
 
+async def test_what_comes_unasked_is_never_the_answer_to_the_next_refresh(sender: Sender) -> None:
+    come = asyncio.Event()
+
+    async def answers_again(writer: asyncio.StreamWriter) -> None:
+        writer.write(http())
+        await come.wait()
+        writer.write(http(GOOD.replace(b"at-canary", b"at-of-another")))
+
+    async with peer(answers_again) as found:
+        await refresh(registered(found.url, sender))
+        [[(connection, _)]] = sender._opened().connector._conns.values()
+        found.answer = says(http())
+        come.set()
+        async with asyncio.timeout(10):
+            while connection.is_connected():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await refresh(registered(found.url, sender))).access_token == Secret("at-canary")
+
+
 @both
 async def test_a_slow_answer_does_not_make_the_expiry_late(send: Send, sender: Sender) -> None:
     asked = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
