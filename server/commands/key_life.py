@@ -7,9 +7,10 @@ no process uses it, then nobody may begin to, then nothing is wrapped with it, a
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from server.commands.operate import columns, shown
@@ -26,6 +27,8 @@ from server.storage.transaction import instant, micros
 from server.storage.vault import Vault
 
 JOURNAL = "journal here"
+HEARD_SECONDS = 5.0
+"""By then a server that lives, and was taken for dead, has said again which keys it uses: it looks every two."""
 
 
 def refuse_over_data(settings: Settings) -> None:
@@ -70,21 +73,30 @@ async def rewrapping(settings: Settings, rate: float) -> AsyncIterator[tuple[Rew
         yield Rewrapper(engine, Vault(ring), rate=rate), total
 
 
-async def retire(settings: Settings, key_id: str) -> None:
-    """Raises KeyRingError while the key is active, may still be used by a process, or wraps anything."""
+async def retire(settings: Settings, key_id: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Raises KeyRingError while the key is active, may still be used by a process, or wraps anything.
+
+    Beside servers it waits for HEARD_SECONDS, so that one that was forgotten by mistake is heard.
+    """
     async with database_beside(settings) as (engine, ring):
         if key_id not in {each.id for each in ring.facts}:
             raise KeyRingError(f"{settings.keys.file} holds no key {key_id!r}")
         if key_id == ring.active.id:
             raise KeyRingError(f"key {key_id!r} is the active one")
-        await forget_the_dead(settings, engine)
+        alone = await forget_the_dead(settings, engine)
         now = micros(engine.clock())
         await engine.write(lambda database: key_use.start_retiring(database, key_id, now))
-        still = await references(settings, engine, key_id)
-        if still:
+        try:
+            if not alone:
+                await sleep(HEARD_SECONDS)
+                await engine.write(lambda database: key_use.start_retiring(database, key_id, now))
+            if still := await references(settings, engine, key_id):
+                told = ", ".join(f"{number} in {name}" for name, number in still.items())
+                wait = "run: keys rewrap (a server empties its journal)"
+                raise KeyRingError(f"key {key_id!r} still wraps {told}; {wait}")
+        except KeyRingError:
             await engine.write(lambda database: key_use.take_back_retiring(database, key_id))
-            told = ", ".join(f"{number} in {name}" for name, number in still.items())
-            raise KeyRingError(f"key {key_id!r} still wraps {told}; run: keys rewrap (a server empties its journal)")
+            raise
         await engine.write(lambda database: key_use.finish_retiring(database, key_id))
     key_file.retire(settings.keys.file, key_id)
 
@@ -153,16 +165,20 @@ async def database_beside(settings: Settings) -> AsyncIterator[tuple[Engine, Key
         engine.close()
 
 
-async def forget_the_dead(settings: Settings, engine: Engine) -> None:
-    """Who can hold a SQLite file knows that no server does: what one that was killed has said is void."""
+async def forget_the_dead(settings: Settings, engine: Engine) -> bool:
+    """Who can hold a SQLite file knows that no server does: what one that was killed has said is void.
+
+    Says whether it could; nobody can know that of PostgreSQL.
+    """
     path = settings.database.path
     if path is None:
-        return
+        return False
     try:
         lock = hold(path)
     except DatabaseInUse:
-        return
+        return False
     try:
         await engine.write(key_use.forget_all)
     finally:
         os.close(lock)
+    return True

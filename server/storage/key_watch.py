@@ -105,6 +105,8 @@ class KeyWatch:
             self._refuse(error)
             return
         before = self._vault.ring
+        if fresh.active.id != before.active.id and not await self._announce(fresh):
+            return
         self._vault.use(fresh)
         if fresh.active.id != before.active.id:
             self._settling[before.active.id] = self._monotonic() + SETTLE_SECONDS
@@ -112,6 +114,28 @@ class KeyWatch:
         if (self._seen and set(fresh) != set(before)) or fresh.active.id != before.active.id:
             log.info("the key file is taken up", extra={"active": fresh.active.id, "keys": sorted(fresh)})
         self._seen, self._refused = seen, ""
+
+    async def _announce(self, fresh: KeyRing) -> bool:
+        """Says that it is about to seal with another key, before it does: from then on the key cannot be retired.
+
+        False if it was retired since it was looked at.
+        """
+        if (active := self._vault.ring.active.id) in fresh:
+            self._vault.use(fresh.sealing_with(active))  # who says that it knows a key must be able to open with it
+        (_, uses), now = await self._state(), micros(self._engine.clock())
+        coming = tuple(sorted({*uses, fresh.active.id}))
+
+        def announce(database: Database) -> None:
+            self._say_in(database, fresh, coming, now)
+            key_use.check_not_retired(database, fresh)
+
+        try:
+            await self._engine.write(announce)
+        except KeyRingError as error:
+            self._refuse(error)
+            return False
+        self._said = tuple(sorted(fresh)), coming
+        return True
 
     def _refuse(self, error: Exception) -> None:
         """Told once, since the file is looked at every other second."""

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from sandbox.local import Local, free_port
 from server.app import App
+from server.commands import key_life
 from server.commands.main import main
 from server.parts import load_settings, open_engine
 from server.storage import key_file, key_use
@@ -243,6 +244,32 @@ async def test_d4_a_process_that_was_forgotten_and_lives_says_again_which_keys_i
         await app.keys.follow()
         [after] = await app.engine.read(key_use.users)
         assert (after.process, after.uses) == (before.process, before.uses)
+    finally:
+        await app.stop()
+
+
+async def test_d4_a_key_that_a_forgotten_process_still_seals_with_is_not_retired(local: Local) -> None:
+    settings = load_settings(local.config_file)
+    old = KeyRing.load(settings.keys.file).active.id
+    app = App(settings, run_jobs=False)
+    await app.start()
+    try:
+        new = key_life.rotate(settings)
+        await app.keys.follow()
+        await key_life.activate(settings, new)
+        async with key_life.rewrapping(settings, 1000) as (rewrapper, _):
+            await rewrapper.run()
+        [process] = await app.engine.read(key_use.users)
+        await key_life.forget(settings, process.process)
+
+        async def meanwhile(seconds: float) -> None:
+            assert seconds == key_life.HEARD_SECONDS
+            await app.keys.follow()
+
+        with pytest.raises(KeyRingError, match="is still used by"):
+            await key_life.retire(settings, old, meanwhile)
+        assert old in KeyRing.load(settings.keys.file)
+        assert not await app.engine.read(lambda database: key_use.is_retired(database, old))
     finally:
         await app.stop()
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from peewee import Database
 
-from server.storage import key_file, key_use
+from server.storage import key_file, key_use, key_watch
 from server.storage.engine import Engine
 from server.storage.journal import FileJournal
 from server.storage.key_watch import SETTLE_SECONDS, KeyWatch
@@ -187,6 +188,58 @@ async def test_a_key_is_retired_only_when_no_process_can_seal_with_it_any_more(
     second.seconds += 2
     await second.watch.follow()
     key_use.start_retiring(engine.database, old, 1)
+
+
+async def rotated(engine: Engine, process: Process) -> tuple[str, bytes]:
+    """The process seals with a new key alone: the id of the old one, and the file in which that was active."""
+    await joined(process)
+    old = process.seals_with
+    key_id = key_file.add(process.key_file)
+    both = process.key_file.read_bytes()
+    await process.watch.follow()
+    enter(engine, process, key_id)
+    key_file.activate(process.key_file, key_id)
+    await process.watch.follow()
+    process.seconds += SETTLE_SECONDS + 1
+    await process.watch.follow()
+    return old, both
+
+
+async def test_a_process_says_that_it_seals_with_a_key_before_it_does(
+    engine: Engine, first: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, both = await rotated(engine, first)
+    said: list[bool] = []
+    use = first.vault.use
+
+    def look_and_use(ring: KeyRing) -> None:
+        if ring.active.id == old:
+            said.append(old in key_use.users(engine.database)[0].uses.split())
+        use(ring)
+
+    monkeypatch.setattr(first.vault, "use", look_and_use)
+    first.key_file.write_bytes(both)
+    await first.watch.follow()
+    assert first.seals_with == old and said == [True]
+
+
+async def test_a_key_that_is_retired_while_a_file_is_taken_up_that_names_it_seals_nothing(
+    engine: Engine, first: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, both = await rotated(engine, first)
+    present, fits = first.seals_with, key_watch.fits
+
+    def fits_and_is_retired(database: Database, ring: KeyRing) -> None:
+        fits(database, ring)
+        key_use.start_retiring(database, old, 1)
+
+    monkeypatch.setattr(key_watch, "fits", fits_and_is_retired)
+    first.key_file.write_bytes(both)
+    await first.watch.follow()
+    assert first.seals_with == present
+    assert key_use.users(engine.database)[0].uses == present
+    [told] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert f"key '{old}' is retired" in told.why  # type: ignore[attr-defined]
 
 
 async def test_a_journal_keeps_its_keys_in_use_after_its_process_has_stopped_too(
