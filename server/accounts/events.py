@@ -36,6 +36,16 @@ class EventKind(StrEnum):
     """A backup was put to use; its fact `suspects` says how many grants may not be refreshed until an operator says so.
     """
     SUSPECTS_TRIED = "suspects_tried"
+    REPLIES_READ_AGAIN = "replies_read_again"
+    """An operator is about to have `count` answers stored that could not be read when they came."""
+    KEY_ADDED = "key_added"
+    """An operator is about to add a key-encryption key to the key file; its fact `key` is the id."""
+    KEY_ACTIVATED = "key_activated"
+    KEY_RETIRED = "key_retired"
+    REWRAP_BEGUN = "rewrap_begun"
+    """An operator is about to have `count` values wrapped anew by the key `key`."""
+    PROCESS_FORGOTTEN = "process_forgotten"
+    """What a process said about its keys does not count any more."""
     CALLER_BLOCKED = "caller_blocked"
     CALLER_UNBLOCKED = "caller_unblocked"
     CALL_REFUSED = "call_refused"
@@ -79,6 +89,7 @@ KEPT_FACTS: Final = frozenset(
         "erasure_id",
         "events",
         "field",
+        "key",
         "limit",
         "link",
         "method",
@@ -86,6 +97,7 @@ KEPT_FACTS: Final = frozenset(
         "permission",
         "platform_revocation",
         "position",
+        "process",
         "reason",
         "route",
         "scopes",

@@ -156,9 +156,7 @@ async def try_suspects(settings: Settings, which: Suspects, bar: Callable[[int],
     async with store_beside(settings) as store:
         if not (total := await store.count_suspects(which)):
             return 0
-        tried = await in_batches(lambda: store.try_suspects(which, limit=AT_ONCE), bar(total))
-        await store.record_tries(operator=operator(), tried=tried)
-        return tried
+        return await in_batches(lambda: store.try_suspects(which, operator=operator(), limit=AT_ONCE), bar(total))
 
 
 async def give_up_suspects(settings: Settings, which: Suspects, bar: Callable[[int], Progress]) -> int:

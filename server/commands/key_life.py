@@ -12,8 +12,10 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-from server.commands.operate import columns, shown
+from server.accounts.events import EventKind
+from server.commands.operate import columns, operator, shown
 from server.config import Settings
 from server.storage import key_file, key_use
 from server.storage.engine import DatabaseInUse, Engine, hold
@@ -25,6 +27,9 @@ from server.storage.rewrap import Rewrapper
 from server.storage.sealed import count_by_key
 from server.storage.transaction import instant, micros
 from server.storage.vault import Vault
+
+if TYPE_CHECKING:
+    from server.storage.store import Store
 
 JOURNAL = "journal here"
 HEARD_SECONDS = 5.0
@@ -48,28 +53,37 @@ def refuse_over_data(settings: Settings) -> None:
         engine.close()
 
 
-def rotate(settings: Settings) -> str:
+async def rotate(settings: Settings) -> str:
     """Adds a key that only opens; its id."""
-    return key_file.add(settings.keys.file)
+    key = key_file.coming()
+    async with database_beside(settings) as (_, _, store):
+        await store.operate(EventKind.KEY_ADDED, operator=operator(), key=key["id"])
+    return key_file.add(settings.keys.file, key)
 
 
 async def activate(settings: Settings, key_id: str) -> None:
     """Raises KeyRingError unless every process knows the key."""
-    async with database_beside(settings) as (engine, ring):
+    async with database_beside(settings) as (engine, ring, store):
         if key_id not in ring:
             raise KeyRingError(f"{settings.keys.file} holds no key {key_id!r} that opens")
         await forget_the_dead(settings, engine)
-        await engine.write(lambda database: key_use.enter(database, ring, key_id))
+        await store.operate(
+            EventKind.KEY_ACTIVATED,
+            operator=operator(),
+            work=lambda database: key_use.enter(database, ring, key_id),
+            key=key_id,
+        )
     key_file.activate(settings.keys.file, key_id)
 
 
 @asynccontextmanager
 async def rewrapping(settings: Settings, rate: float) -> AsyncIterator[tuple[Rewrapper, int]]:
     """What works off the database, and how many values it will find."""
-    async with database_beside(settings) as (engine, ring):
+    async with database_beside(settings) as (engine, ring, store):
         await engine.read(lambda database: fits(database, ring))
         counts = await engine.read(count_by_key)
         total = sum(n for column in counts.values() for key_id, n in column.items() if key_id != ring.active.id)
+        await store.operate(EventKind.REWRAP_BEGUN, operator=operator(), key=ring.active.id, count=total)
         yield Rewrapper(engine, Vault(ring), rate=rate), total
 
 
@@ -78,7 +92,7 @@ async def retire(settings: Settings, key_id: str, sleep: Callable[[float], Await
 
     Beside servers it waits for HEARD_SECONDS, so that one that was forgotten by mistake is heard.
     """
-    async with database_beside(settings) as (engine, ring):
+    async with database_beside(settings) as (engine, ring, store):
         if key_id not in {each.id for each in ring.facts}:
             raise KeyRingError(f"{settings.keys.file} holds no key {key_id!r}")
         if key_id == ring.active.id:
@@ -97,19 +111,28 @@ async def retire(settings: Settings, key_id: str, sleep: Callable[[float], Await
         except KeyRingError:
             await engine.write(lambda database: key_use.take_back_retiring(database, key_id))
             raise
-        await engine.write(lambda database: key_use.finish_retiring(database, key_id))
+        await store.operate(
+            EventKind.KEY_RETIRED,
+            operator=operator(),
+            work=lambda database: key_use.finish_retiring(database, key_id),
+            key=key_id,
+        )
     key_file.retire(settings.keys.file, key_id)
 
 
 async def forget(settings: Settings, process: str) -> None:
     """Raises KeyRingError if there is no such process."""
-    async with database_beside(settings) as (engine, _):
-        if not await engine.write(lambda database: key_use.forget(database, process)):
+
+    def forget_it(database: Any) -> None:
+        if not key_use.forget(database, process):
             raise KeyRingError(f"no process {process!r}; see keys status")
+
+    async with database_beside(settings) as (_, _, store):
+        await store.operate(EventKind.PROCESS_FORGOTTEN, operator=operator(), work=forget_it, process=process)
 
 
 async def status(settings: Settings) -> list[str]:
-    async with database_beside(settings) as (engine, ring):
+    async with database_beside(settings) as (engine, ring, _):
         counts = await all_counts(settings, engine)
         users = await engine.read(key_use.users)
         wraps = await engine.read(lambda database: key_use.wraps_of(database, [each.id for each in ring.facts]))
@@ -151,16 +174,17 @@ async def all_counts(settings: Settings, engine: Engine) -> dict[str, Counter[st
 
 
 @asynccontextmanager
-async def database_beside(settings: Settings) -> AsyncIterator[tuple[Engine, KeyRing]]:
+async def database_beside(settings: Settings) -> AsyncIterator[tuple[Engine, KeyRing, Store]]:
     """The database, beside a running server or without one. Raises KeyRingError, SchemaMismatch, DatabaseUnusable."""
-    from server.parts import open_engine  # noqa: PLC0415 (imports the whole server)
+    from server.parts import new_id, open_engine  # noqa: PLC0415 (imports the whole server)
+    from server.storage.store import Store  # noqa: PLC0415
 
     ring = KeyRing.load(settings.keys.file)
     engine = open_engine(settings, alone=False)
     try:
         check_schema(engine.database)
         check_keys(engine.database, ring)
-        yield engine, ring
+        yield engine, ring, Store(engine, Vault(ring), new_id)
     finally:
         engine.close()
 

@@ -46,7 +46,7 @@ def keys_rotate(config_file: Path) -> None:
     """Add a new key to the key file. It only opens until it is activated."""
     with told_plainly():
         settings = load(config_file)
-        key_id = key_life.rotate(settings)
+        key_id = asyncio.run(key_life.rotate(settings))
     click.echo(
         f"added {key_id} to {settings.keys.file}. Bring the file to every machine, and into its backup; running "
         f"servers take it up within seconds. Then: keys activate {key_id}"

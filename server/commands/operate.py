@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from server.accounts.chain import Place
+from server.accounts.events import EventKind
 from server.accounts.grants import Commit
 from server.accounts.unread import Reading, UnreadReader
 from server.config import ConfigError, Settings
@@ -59,7 +60,10 @@ async def unread(settings: Settings, *, read_again: bool) -> list[str]:
         readings = await reader.look()
         if not readings:
             return ["there are none"]
-        done = await reader.apply() if read_again else {}
+        done = {}
+        if read_again and (readable := sum(each.token_set is not None for each in readings)):
+            await store.operate(EventKind.REPLIES_READ_AGAIN, operator=operator(), count=readable)
+            done = await reader.apply()
     rows = [("GRANT", "PLATFORM", "STATE", "CHARACTERS", "THIS VERSION")]
     rows += [(r.grant_id, r.platform, r.state.value, " ".join(map(str, r.sizes)), told(r, done)) for r in readings]
     return list(columns(rows))

@@ -25,11 +25,16 @@ from server.storage.keyring import (
 Entries = list[dict[str, Any]]
 
 
-def add(path: Path) -> str:
+def coming() -> dict[str, str]:
+    """A new key, to be added."""
+    return new_entry(DECRYPT_ONLY)
+
+
+def add(path: Path, entry: dict[str, str] | None = None) -> str:
     """Adds a new key that only opens, until it is activated; its id. Raises KeyRingError, OSError."""
-    entry = new_entry(DECRYPT_ONLY)
-    change(path, lambda entries: entries.append(entry))
-    return entry["id"]
+    added = entry or coming()
+    change(path, lambda entries: entries.append(added))
+    return added["id"]
 
 
 def activate(path: Path, key_id: str) -> None:

@@ -167,7 +167,7 @@ def suspects(tx: Transaction) -> list[tuple[str, int, int]]:
     return [(name, int(all_) - int(gone), int(gone)) for name, all_, gone in found.tuples().execute(tx.database)]
 
 
-def try_again(tx: Transaction, which: Suspects, limit: int) -> int:
+def try_again(tx: Transaction, which: Suspects, operator: str, limit: int) -> int:
     """Lets refresh tokens be sent once more, as any of unknown fate is: shortly before the access token ends."""
     margin = round(REPLAY_MARGIN.total_seconds() * 1_000_000)
     near_end = GrantRow.access_token_expire_time - margin
@@ -177,12 +177,10 @@ def try_again(tx: Transaction, which: Suspects, limit: int) -> int:
         sends=1,
         due_time=Case(None, [(near_end > tx.now_us, near_end)], tx.now_us),
     ).where(GrantRow.id.in_(some))
-    return int(changed.execute(tx.database))
-
-
-def record_tries(tx: Transaction, operator: str, tried: int) -> None:
-    caller = f"operator {operator}"
-    tx.event(EventKind.SUSPECTS_TRIED, account_id=None, profile_id="", platform="", caller=caller, suspects=tried)
+    if tried := int(changed.execute(tx.database)):
+        by = f"operator {operator}"
+        tx.event(EventKind.SUSPECTS_TRIED, account_id=None, profile_id="", platform="", caller=by, suspects=tried)
+    return tried
 
 
 def give_up(tx: Transaction, which: Suspects, operator: str, limit: int) -> int:

@@ -14,7 +14,7 @@ from server.accounts.chain import ChainReport, Place
 from server.accounts.changes import Change, Mark
 from server.accounts.connect import EXCHANGE_LIMIT
 from server.accounts.errors import AccountError, AccountNotFound, StoreUnavailable
-from server.accounts.events import Event, EventFilter, EventPage, Refusal
+from server.accounts.events import Event, EventFilter, EventKind, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.grants import (
     ClaimedGrant,
@@ -279,6 +279,19 @@ class Store:
     async def set_block(self, caller: str, *, reason: str, operator: str) -> None:
         await self._write(lambda tx: operating.set_block(tx, caller, reason, operator))
 
+    async def operate(
+        self, kind: EventKind, *, operator: str, work: Callable[[Database], object] | None = None, **facts: Any
+    ) -> None:
+        """Does `work`, and records what an operator does by it or is about to do, in one transaction."""
+
+        def run(tx: Transaction) -> None:
+            if work is not None:
+                work(tx.database)
+            caller = f"operator {operator}"
+            tx.event(kind, account_id=None, profile_id="", platform="", caller=caller, **facts)
+
+        await self._write(run)
+
     async def census(self) -> dict[tuple[str, str], int]:
         """How many grants each platform has in each state. It reads an index from end to end, and holds up nothing."""
         return await self._engine.survey(operating.census)
@@ -321,12 +334,9 @@ class Store:
     async def count_suspects(self, which: Suspects) -> int:
         return await self._read(lambda tx: restored.count(tx, which.condition(tx.now_us)))
 
-    async def try_suspects(self, which: Suspects, *, limit: int) -> int:
+    async def try_suspects(self, which: Suspects, *, operator: str, limit: int) -> int:
         """Lets so many be sent once more, shortly before their access token ends; how many."""
-        return await self._write(lambda tx: restored.try_again(tx, which, limit))
-
-    async def record_tries(self, *, operator: str, tried: int) -> None:
-        await self._write(lambda tx: restored.record_tries(tx, operator, tried))
+        return await self._write(lambda tx: restored.try_again(tx, which, operator, limit))
 
     async def give_up_suspects(self, which: Suspects, *, operator: str, limit: int) -> int:
         """Calls so many dead without asking the platform, and their accounts EXPIRED; how many."""

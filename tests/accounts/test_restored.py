@@ -95,7 +95,7 @@ async def test_d6_a_try_that_an_operator_asks_for_is_the_only_one_and_brings_bac
     await restore(house)
     house.platform.dead_tokens.add("rt-1")
     house.clock.offset += HOUR
-    assert await house.store.try_suspects(Suspects(), limit=10) == 2
+    assert await house.store.try_suspects(Suspects(), operator="ada", limit=10) == 2
     assert await house.refresher.run_once() == 0, "while the access token lives nothing is risked"
     house.clock.offset += timedelta(minutes=56)
     assert await house.refresher.run_once() == 2
@@ -113,9 +113,14 @@ async def test_d6_an_operator_chooses_by_platform_by_grant_and_by_what_has_ended
     second = await house.connect(profile_id="p2")
     await restore(house)
     assert await house.store.count_suspects(Suspects(platform="linkedin")) == 0
-    assert await house.store.try_suspects(Suspects(platform="twitter", grant_ids=(second.grant_id,)), limit=10) == 1
+    assert (
+        await house.store.try_suspects(
+            Suspects(platform="twitter", grant_ids=(second.grant_id,)), operator="ada", limit=10
+        )
+        == 1
+    )
     assert await state(house, first.id) is GrantState.SUSPECT
-    assert await house.store.try_suspects(Suspects(ended=False), limit=10) == 0
+    assert await house.store.try_suspects(Suspects(ended=False), operator="ada", limit=10) == 0
     assert await house.store.give_up_suspects(Suspects(ended=True), operator="ada", limit=10) == 1
     assert await state(house, first.id) is GrantState.DEAD
 
@@ -167,8 +172,10 @@ async def test_d7_a_journal_entry_newer_than_the_backup_brings_its_grant_back(ho
 async def test_putting_a_backup_to_use_and_trying_suspects_are_in_the_audit(house: House) -> None:
     await house.connect()
     await restore(house)
-    await house.store.record_tries(operator="ada", tried=1)
+    assert await house.store.try_suspects(Suspects(), operator="ada", limit=10) == 1
+    assert await house.store.try_suspects(Suspects(), operator="ada", limit=10) == 0
     found = await house.store.verify_chain()
     assert found.broken is None
-    kinds = {each.kind for each in found.tail}
-    assert {"restored", "suspects_tried"} <= kinds
+    told = [(each.kind, each.caller, each.facts) for each in found.tail]
+    assert told.count(("suspects_tried", "operator ada", '{"suspects":1}')) == 1
+    assert "restored" in {kind for kind, _, _ in told}

@@ -11,6 +11,7 @@ from synposter_accounts import PlatformPaused
 from sandbox.control import Control
 from sandbox.local import Local
 from server.accounts.errors import StoreUnavailable
+from server.accounts.events import EventFilter
 from server.commands import operate
 from server.commands.operate import operator
 from tests.e2e.conftest import PROFILE, Whole
@@ -95,6 +96,9 @@ async def test_what_nobody_could_read_is_read_again_by_a_version_that_can(
     [line] = (await operate.unread(whole.app.settings, read_again=True))[1:]
     assert "stored" in line
     assert await operate.unread(whole.app.settings, read_again=True) == ["there are none"]
+    audited = await whole.app.store.list_events(EventFilter(kind="replies_read_again"), after="", size=10)
+    [told] = audited.events
+    assert (told.caller, told.facts) == (f"operator {operator()}", {"count": 1})
     whole.clock.offset += whole.app.settings.refresh.min_interval
     await whole.app.refresher.run_once()
     [grant] = await whole.sandbox.ledger()

@@ -12,14 +12,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sandbox.local import Local, free_port
+from server.accounts.errors import StoreUnavailable
 from server.app import App
 from server.commands import key_life
 from server.commands.main import main
+from server.commands.operate import operator
 from server.parts import load_settings, open_engine
 from server.storage import key_file, key_use
 from server.storage.keyring import KeyRing, KeyRingError
 from server.storage.migrate import migrate
 from server.storage.store import Store
+from server.storage.transaction import Transaction
 from server.storage.vault import SealBroken, Vault, key_id_of
 from tests.e2e.conftest import deployment  # noqa: F401 (a fixture)
 from tests.e2e.test_processes import connected as connected_in
@@ -254,7 +257,7 @@ async def test_d4_a_key_that_a_forgotten_process_still_seals_with_is_not_retired
     app = App(settings, run_jobs=False)
     await app.start()
     try:
-        new = key_life.rotate(settings)
+        new = await key_life.rotate(settings)
         await app.keys.follow()
         await key_life.activate(settings, new)
         async with key_life.rewrapping(settings, 1000) as (rewrapper, _):
@@ -272,6 +275,66 @@ async def test_d4_a_key_that_a_forgotten_process_still_seals_with_is_not_retired
         assert not await app.engine.read(lambda database: key_use.is_retired(database, old))
     finally:
         await app.stop()
+
+
+# --- the audit of it
+
+
+def audited(local: Local) -> list[tuple[str, str, dict[str, Any]]]:
+    engine = open_engine(load_settings(local.config_file), alone=False)
+    try:
+        found = engine.database.execute_sql("SELECT kind, caller, facts FROM events ORDER BY id").fetchall()
+    finally:
+        engine.close()
+    return [(kind, caller, json.loads(facts)) for kind, caller, facts in found]
+
+
+def test_whatever_an_operator_does_to_the_keys_is_in_the_audit(local: Local) -> None:
+    old = KeyRing.load(local.folder / "keys.json").active.id
+    new = rotate(local)
+    assert keys(local, "rewrap").exit_code == 0
+    assert keys(local, "forget", "nobody").exit_code == 2
+    assert keys(local, "retire", old).exit_code == 0
+    by = f"operator {operator()}"
+    [*_, rewrapped, retired] = told = audited(local)
+    assert told == [
+        ("key_added", by, {"key": new}),
+        ("key_activated", by, {"key": new}),
+        rewrapped,
+        retired,
+    ]
+    assert rewrapped[:2] == ("rewrap_begun", by) and rewrapped[2]["key"] == new and rewrapped[2]["count"] > 0
+    assert retired == ("key_retired", by, {"key": old})
+
+
+def test_what_cannot_be_audited_is_not_done_to_the_keys(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = KeyRing.load(local.folder / "keys.json").active.id
+    new = rotate(local)
+    assert keys(local, "rewrap").exit_code == 0
+    key_file_before, before = (local.folder / "keys.json").read_bytes(), audited(local)
+
+    def refuse(_: Transaction) -> bool:
+        raise StoreUnavailable("no room for events")
+
+    monkeypatch.setattr(Transaction, "write_events", refuse)
+    for words in (("rotate",), ("activate", new), ("rewrap",), ("retire", old)):
+        refused = keys(local, *words)
+        assert refused.exit_code == 2 and "no room for events" in refused.output, words
+        assert (local.folder / "keys.json").read_bytes() == key_file_before
+    monkeypatch.undo()
+    assert audited(local) == before
+    assert keys(local, "retire", old).exit_code == 0
+
+
+async def test_that_a_process_is_forgotten_is_in_the_audit(local: Local) -> None:
+    app = App(load_settings(local.config_file), run_jobs=False)
+    await app.start()
+    try:
+        [process] = await app.engine.read(key_use.users)
+        await key_life.forget(app.settings, process.process)
+    finally:
+        await app.stop()
+    assert ("process_forgotten", f"operator {operator()}", {"process": process.process}) in audited(local)
 
 
 # --- help
