@@ -6,16 +6,18 @@ import os
 import pwd
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from server.accounts.chain import Place
 from server.accounts.events import EventKind
 from server.accounts.grants import Commit
 from server.accounts.unread import Reading, UnreadReader
 from server.config import ConfigError, Settings
-from server.storage.transaction import instant
+from server.storage.transaction import instant, micros
 
 TAIL_SHOWN = 20
+LINKED_WITHIN = timedelta(minutes=1)
+"""A running server links every second."""
 OUTCOMES = {
     Commit.STORED: "stored; it is refreshed at once",
     Commit.LOST: "too late: the grant has newer tokens or is dead; nothing of it is left live",
@@ -89,6 +91,7 @@ async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str],
     noted = None if head is None else to_place(head)
     async with store_beside(settings) as store:
         report = await store.verify_chain(noted)
+        late = micros(await store.now() - LINKED_WITHIN)
     if report.broken is None:
         linked = report.head.position - report.start.position
         lines = [f"the chain is whole: {linked} events are linked; the personal part of {report.redacted} is erased"]
@@ -99,6 +102,8 @@ async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str],
     since = "" if report.first_time is None else f", at {shown(instant(report.first_time))}"
     lines += [f"begins: {begins}{since}"]
     lines += [f"head: {report.head.position}:{report.head.link}", f"not linked yet: {len(report.tail)}"]
+    if report.tail and report.tail[0].time < late:
+        lines.append("  older than a minute, so no server has linked them; one that runs does, and nothing is broken")
     for each in report.tail[:TAIL_SHOWN]:
         time = shown(instant(each.time))
         lines.append(f"  {time}  {each.id}  {each.kind}  {each.account_id or ''}".rstrip())

@@ -9,7 +9,9 @@ from typing import Any
 import cysqlite
 
 from sandbox.local import Local
+from server.commands import operate
 from server.commands.operate import operator
+from tests.e2e.conftest import Whole
 from tests.e2e.test_operating import command
 from tests.e2e.test_processes import connected, grpcurl
 
@@ -68,3 +70,17 @@ async def test_a_running_server_audits_what_it_refuses_and_what_operators_say(de
     assert command(deployment, "callers", "block", "web", "--reason", "stolen").returncode == 0
     [blocked] = await linked(deployment, kind="caller_blocked")
     assert (blocked["caller"], blocked["facts"]["blocked"]) == (f"operator {operator()}", "web")
+
+
+async def test_events_that_no_server_has_linked_for_a_minute_are_told_of_and_break_nothing(whole: Whole) -> None:
+    app = whole.app
+    lines, is_whole = await operate.verify_audit(app.settings, None)
+    assert is_whole and "not linked yet: 0" in lines
+    await app.store.set_block("nobody", reason="stolen", operator="ada")
+    await app.engine.write(lambda database: database.execute_sql("UPDATE events SET time = time - 61000000"))
+    lines, is_whole = await operate.verify_audit(app.settings, None)
+    assert is_whole and lines[0].startswith("the chain is whole") and "not linked yet: 1" in lines
+    assert "  older than a minute, so no server has linked them; one that runs does, and nothing is broken" in lines
+    await app.linker.work_off()
+    lines, is_whole = await operate.verify_audit(app.settings, None)
+    assert is_whole and lines[-1] == "not linked yet: 0"
