@@ -30,6 +30,8 @@ class EventKind(StrEnum):
     """Its grant cannot be refreshed, and ends in a few days: the user has to connect again by then."""
     REVOKED = "revoked"
     PLATFORM_REVOCATION_CONFIRMED = "platform_revocation_confirmed"
+    PLATFORM_REVOCATION_GIVEN_UP = "platform_revocation_given_up"
+    """The platform has not confirmed in a month of trying: tokens were erased that may be live there."""
     PLATFORM_PAUSED = "platform_paused"
     PLATFORM_RESUMED = "platform_resumed"
     RESTORED = "restored"

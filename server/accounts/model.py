@@ -70,6 +70,7 @@ class PlatformRevocation(Enum):
     NOT_SUPPORTED = 3
     KEPT_FOR_SIBLING = 4
     NOTHING_TO_REVOKE = 5
+    GIVEN_UP = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,11 @@ class Store(Protocol):
     async def finish_revocation(self, claimed: ClaimedRevocation) -> None:
         """The platform has confirmed: the tokens are erased, and the account says so once none of its are left."""
 
-    async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> None: ...
+    async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> bool:
+        """Leaves it for later; says whether that was so often and for so long in vain that its tokens are erased.
+
+        The account then says GIVEN_UP, and stays REVOKED.
+        """
 
     # --- operating
 

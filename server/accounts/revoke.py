@@ -128,9 +128,13 @@ class Revoker:
             retry_after = error.retry_after if isinstance(error, PlatformRefused) else None
             why = error.text if isinstance(error, PlatformError) else type(error).__name__
             due_time = await self._store.now() + backoff(entry.attempts, retry_after)
-            await self._store.retry_revocation(entry, due_time=due_time, error=why)
+            said = {"revocation_id": entry.id, "why": why}
+            if await self._store.retry_revocation(entry, due_time=due_time, error=why):
+                self._observer.revoked(platform_id, "given_up")
+                log.error("revocation given up; tokens that may be live are erased here", extra=said)
+                return
             self._observer.revoked(platform_id, "retry")
-            log.warning("revocation not confirmed", extra={"revocation_id": entry.id, "why": why})
+            log.warning("revocation not confirmed", extra=said)
             return
         await self._store.finish_revocation(entry)
         self._observer.revoked(platform_id, "confirmed")

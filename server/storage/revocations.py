@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 BROKEN_WAIT = timedelta(hours=1)
 """How long an entry that does not open is left alone; it must not hold up the others."""
 
+GIVEN_UP_AFTER, GIVEN_UP_TRIES = timedelta(days=30), 100
+"""A platform that has not confirmed for so long, asked so often, is asked no more: tokens are not kept for ever."""
+
 NOTHING_LEFT = (StatusReason.REFRESH_REJECTED.value, StatusReason.NOT_REFRESHABLE.value)
 """Expired for a reason after which the platform holds nothing live. A lost outcome may have left a live pair there."""
 
@@ -287,9 +290,53 @@ def confirm_erased(tx: Transaction, account_id: str) -> None:
     tx.event(EventKind.PLATFORM_REVOCATION_CONFIRMED, account_id=account_id, profile_id="", platform=row.platform)
 
 
-def retry(tx: Transaction, revocation_id: str, due_us: int, error: str) -> None:
-    """One that is held back meanwhile, because its account was connected again, stays so."""
+def retry(tx: Transaction, revocation_id: str, due_us: int, error: str) -> bool:
+    """Leaves it for later, or gives it up; says whether it did.
+
+    One that is held back meanwhile, because its account was connected again, stays so.
+    """
+    row = tx.lock(RevocationRow.select().where(RevocationRow.id == revocation_id))
+    if row is None:
+        return False
+    in_vain = row.attempts + 1 >= GIVEN_UP_TRIES and waits_since(tx, row) <= micros(tx.now - GIVEN_UP_AFTER)
+    if in_vain and row.due_time is not None:
+        give_up(tx, row, error)
+        return True
     still_due = Case(None, [(RevocationRow.due_time.is_null(), RevocationRow.due_time)], due_us)
     RevocationRow.update(due_time=still_due, attempts=RevocationRow.attempts + 1, last_error=error).where(
         RevocationRow.id == revocation_id
     ).execute(tx.database)
+    return False
+
+
+def waits_since(tx: Transaction, row: Any) -> int:
+    """Since when the platform is asked for it: a superseded pair was held back until its account was revoked."""
+    since: list[int] = [row.create_time]
+    if row.account_id is not None:
+        mine = AccountRow.select(AccountRow.status_time).where(AccountRow.id == row.account_id)
+        erased = ErasedAccountRow.select(ErasedAccountRow.erase_time).where(
+            ErasedAccountRow.account_id == row.account_id
+        )
+        since += [time for query in (mine, erased) for [time] in query.tuples().execute(tx.database)]
+    return max(since)
+
+
+def give_up(tx: Transaction, row: Any, error: str) -> None:
+    """Erases the tokens. The account, or the receipt of an erased one, says so, whatever becomes of its others."""
+    RevocationRow.delete().where(RevocationRow.id == row.id).execute(tx.database)
+    said = {"platform_revocation": PlatformRevocation.GIVEN_UP.value, "update_time": tx.now_us}
+    pending = PlatformRevocation.PENDING.value
+    AccountRow.update(**said).where(AccountRow.id == row.account_id, AccountRow.platform_revocation == pending).execute(
+        tx.database
+    )
+    ErasedAccountRow.update(**said).where(
+        ErasedAccountRow.account_id == row.account_id, ErasedAccountRow.platform_revocation == pending
+    ).execute(tx.database)
+    tx.event(
+        EventKind.PLATFORM_REVOCATION_GIVEN_UP,
+        account_id=row.account_id,
+        profile_id=row.profile_id,
+        platform=row.platform,
+        attempt=row.attempts + 1,
+        error=error,
+    )

@@ -259,8 +259,8 @@ class Store:
     async def finish_revocation(self, claimed: ClaimedRevocation) -> None:
         await self._write(lambda tx: revocations.finish(tx, claimed.id))
 
-    async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> None:
-        await self._write(lambda tx: revocations.retry(tx, claimed.id, micros(due_time), error))
+    async def retry_revocation(self, claimed: ClaimedRevocation, *, due_time: datetime, error: str) -> bool:
+        return await self._write(lambda tx: revocations.retry(tx, claimed.id, micros(due_time), error))
 
     # --- operating
 

@@ -21,6 +21,7 @@ from server.accounts.errors import (
 )
 from server.accounts.events import EventFilter, EventKind
 from server.accounts.model import Identity, PlatformRevocation, Receipt, Status
+from server.storage import revocations
 from server.storage.engine import Engine
 from server.storage.transaction import Transaction, micros
 from tests.accounts.conftest import House
@@ -427,3 +428,18 @@ async def test_an_operator_of_all_profiles_alone_sees_the_erased_events(house: H
     log = AuditLog(house.store)
     assert len((await log.page(OPERATOR, which, size=9, after="")).events) == 4
     assert (await log.page(replace(OPERATOR, profiles=("acme/",)), which, size=9, after="")).events == ()
+
+
+async def test_a_receipt_says_that_a_revocation_was_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocations, "GIVEN_UP_TRIES", 2)
+    account = await connect(house, "1", "ada-handle")
+    house.platform.answer_next("revoke", *[PlatformRefused("no", status=503)] * 2)
+    receipt = await house.eraser.delete_profile(OPERATOR, PROFILE)
+    assert await outcomes(receipt) == {account.id: PENDING}
+    house.clock.offset += timedelta(days=31)
+    assert await house.revoker.work_off("twitter") == 1
+    assert house.observer.seen[-1] == ("revoked", "given_up")
+    receipt = await house.eraser.delete_profile(OPERATOR, PROFILE)
+    assert await outcomes(receipt) == {account.id: PlatformRevocation.GIVEN_UP}
+    found = await house.store.list_events(EventFilter(kind="platform_revocation_given_up"), after="", size=10)
+    assert [(each.account_id, each.profile_id) for each in found.events] == [(account.id, "")]

@@ -11,6 +11,7 @@ import pytest
 from server.accounts.flow import Failure, Phase
 from server.accounts.grants import Commit, GrantState, Retry
 from server.accounts.model import AccountFilter, Identity, PlatformRevocation, Secret, Status, StatusReason
+from server.storage import revocations
 from server.storage.clock import Clock
 from server.storage.engine import Engine
 from server.storage.store import Store
@@ -675,6 +676,57 @@ async def test_a_revocation_that_failed_is_due_again_later(store: Store, clock: 
     [again] = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
     assert again.attempts == 1
     assert again.tokens == entry.tokens
+
+
+async def tried_in_vain(store: Store, clock: Clock, times: int) -> list[bool]:
+    """Whether each of so many tries, half a day apart, was the last one."""
+    given_up = []
+    for _ in range(times):
+        clock.offset += timedelta(hours=12)
+        [entry] = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
+        given_up.append(await store.retry_revocation(entry, due_time=await store.now(), error="503"))
+    return given_up
+
+
+async def test_a_revocation_that_no_platform_confirms_in_a_month_is_given_up_and_its_account_stays_revoked(
+    store: Store, clock: Clock, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "GIVEN_UP_TRIES", 10)
+    account = await connected(store)
+    await revoke(store, account.id)
+    assert await tried_in_vain(store, clock, 60) == [*[False] * 59, True]
+    assert await outcome(store, account.id) is PlatformRevocation.GIVEN_UP
+    after = await store.account(account.id)
+    assert after is not None and after.status is Status.REVOKED
+    assert sql(engine, "SELECT count(*) FROM revocations").fetchone()[0] == 0
+    [event] = [each for each in await store.events_of(account.id, limit=10) if "given_up" in each.kind]
+    assert (event.kind, event.facts) == ("platform_revocation_given_up", {"attempt": 60, "error": "503"})
+    assert (await revoke(store, account.id)) is PlatformRevocation.GIVEN_UP
+
+
+async def test_a_revocation_that_was_hardly_tried_is_not_given_up_however_old_it_is(store: Store, clock: Clock) -> None:
+    account = await connected(store)
+    await revoke(store, account.id)
+    clock.offset += timedelta(days=365)
+    assert await tried_in_vain(store, clock, 99) == [False] * 99
+    assert await tried_in_vain(store, clock, 1) == [True]
+
+
+async def test_what_one_of_two_revocations_confirms_does_not_hide_that_the_other_was_given_up(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "GIVEN_UP_TRIES", 1)
+    account = await connected(store)
+    await connected(store)  # its older pair is held back
+    clock.offset += timedelta(days=60)
+    await revoke(store, account.id)
+    for entry in await store.claim_revocations("twitter", lease=MINUTE, limit=10):
+        assert not await store.retry_revocation(entry, due_time=await store.now(), error="503"), "asked for just now"
+    clock.offset += timedelta(days=31)
+    first, second = await store.claim_revocations("twitter", lease=MINUTE, limit=10)
+    assert await store.retry_revocation(first, due_time=await store.now(), error="503")
+    await store.finish_revocation(second)
+    assert await outcome(store, account.id) is PlatformRevocation.GIVEN_UP
 
 
 async def test_a_revoked_account_can_be_connected_again_under_its_id(store: Store) -> None:

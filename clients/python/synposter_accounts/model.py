@@ -41,6 +41,7 @@ class PlatformRevocation(IntEnum):
     NOT_SUPPORTED = 3
     KEPT_FOR_SIBLING = 4
     NOTHING_TO_REVOKE = 5
+    GIVEN_UP = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class PlatformRevocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PLATFORM_REVOCATION_NOT_SUPPORTED: _ClassVar[PlatformRevocation]
     PLATFORM_REVOCATION_KEPT_FOR_SIBLING: _ClassVar[PlatformRevocation]
     PLATFORM_REVOCATION_NOTHING_TO_REVOKE: _ClassVar[PlatformRevocation]
+    PLATFORM_REVOCATION_GIVEN_UP: _ClassVar[PlatformRevocation]
 ACCOUNT_CHANGE_KIND_UNSPECIFIED: AccountChangeKind
 ACCOUNT_CHANGE_KIND_CONNECTED: AccountChangeKind
 ACCOUNT_CHANGE_KIND_RECONNECTED: AccountChangeKind
@@ -47,6 +48,7 @@ PLATFORM_REVOCATION_PENDING: PlatformRevocation
 PLATFORM_REVOCATION_NOT_SUPPORTED: PlatformRevocation
 PLATFORM_REVOCATION_KEPT_FOR_SIBLING: PlatformRevocation
 PLATFORM_REVOCATION_NOTHING_TO_REVOKE: PlatformRevocation
+PLATFORM_REVOCATION_GIVEN_UP: PlatformRevocation
 
 class BeginConnectRequest(_message.Message):
     __slots__ = ("profile_id", "platform", "scopes", "return_url", "redirect_uri", "account_id")
