@@ -144,7 +144,10 @@ def erase_traces(tx: Transaction, erasure: Erasure) -> bool:
 
 
 def events_of(erasure: Erasure) -> Any:
-    return (EventRow.profile_id == erasure.profile_id) & (EventRow.time <= micros(erasure.create_time))
+    """Those from before it, and those that the erased accounts still caused until they were."""
+    erased = ErasedAccountRow.select(ErasedAccountRow.account_id).where(ErasedAccountRow.erasure_id == erasure.id)
+    before = EventRow.time <= micros(erasure.create_time)
+    return (EventRow.profile_id == erasure.profile_id) & (before | EventRow.account_id.in_(erased))
 
 
 def redact(tx: Transaction, which: Any, caller: str) -> bool:
@@ -174,10 +177,10 @@ def settle(tx: Transaction, erasure: Erasure) -> bool:
     if tx.now < erasure.create_time + SETTLES_AFTER:
         return False
     began = micros(erasure.create_time)
-    for model, time in ((AccountRow, AccountRow.create_time), (RequestRow, RequestRow.create_time),
-                        (EventRow, EventRow.time)):  # fmt: skip
-        mine = (model.profile_id == erasure.profile_id) & (time <= began)
-        if model.select(model.id).where(mine).limit(1).first(tx.database) is not None:
+    accounts = (AccountRow.profile_id == erasure.profile_id) & (AccountRow.create_time <= began)
+    connects = (RequestRow.profile_id == erasure.profile_id) & (RequestRow.create_time <= began)
+    for model, left in ((AccountRow, accounts), (RequestRow, connects), (EventRow, events_of(erasure))):
+        if model.select(model.id).where(left).limit(1).first(tx.database) is not None:
             return False
     return bool(
         ErasureRow.update(profile_id=None)

@@ -443,3 +443,22 @@ async def test_a_receipt_says_that_a_revocation_was_given_up(house: House, monke
     assert await outcomes(receipt) == {account.id: PlatformRevocation.GIVEN_UP}
     found = await house.store.list_events(EventFilter(kind="platform_revocation_given_up"), after="", size=10)
     assert [(each.account_id, each.profile_id) for each in found.events] == [(account.id, "")]
+
+
+async def test_what_is_recorded_of_an_account_between_the_request_and_its_erasure_goes_too(
+    house: House, engine: Engine
+) -> None:
+    await connect(house, "1", "ada-handle")
+    house.clock.offset += timedelta(minutes=103)
+    await house.store.begin_erasure(PROFILE, caller="web")
+    house.clock.offset += timedelta(seconds=1)  # the process dies; others refresh meanwhile
+    house.platform.answer_next("refresh", PlatformRefused("an error that names ada", status=503))
+    assert await house.refresher.run_once() == 1
+    assert PROFILE in everything(engine)
+    house.clock.offset += timedelta(seconds=5)
+    assert await house.eraser.work_off() == 1
+    house.clock.offset += timedelta(minutes=2)
+    await house.eraser.work_off()
+    left = everything(engine, "erasures")
+    assert not [word for word in PERSONAL if word in left]
+    assert (await house.store.verify_chain()).broken is None
