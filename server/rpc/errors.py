@@ -15,7 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from synposter.accounts.v1.account_service_pb2 import BeginConnectRequest
 
-from server.accounts.errors import AccountError, Reason, Reconnect, TimeOver
+from server.accounts.errors import AccountError, InvalidField, Reason, Reconnect, TimeOver
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,14 @@ class DeadlineTooShort(Exception):
     """
 
 
-class RequestTooLarge(Exception):
-    """The request is larger than its method takes. It has none of our reasons, since gRPC has none for it either."""
+class RequestTooLarge(InvalidField):
+    """The request is larger than its method takes: audited as any malformed one.
+
+    Its caller gets the status without our reason, since gRPC has none for what is larger still.
+    """
+
+    def __init__(self, largest: int) -> None:
+        super().__init__("request", f"a request of this method has at most {largest} bytes")
 
 
 class StreamCutOff(Exception):
@@ -75,14 +81,14 @@ class StreamCutOff(Exception):
 
 def status_of(error: Exception) -> Status:
     """The status a caller gets for an error: the domain's are told, all others are hidden."""
+    if isinstance(error, RequestTooLarge):
+        return Status(code=number(grpc.StatusCode.RESOURCE_EXHAUSTED), message=legal(str(error)))
     if isinstance(error, AccountError) and getattr(error, "reason", None) in CODES:
         return told(error)
     if isinstance(error, ServiceNotServed):
         return Status(code=number(grpc.StatusCode.NOT_FOUND), message=legal(str(error)))
     if isinstance(error, DeadlineTooShort | TimeOver):
         return Status(code=number(grpc.StatusCode.DEADLINE_EXCEEDED), message=legal(str(error)))
-    if isinstance(error, RequestTooLarge):
-        return Status(code=number(grpc.StatusCode.RESOURCE_EXHAUSTED), message=legal(str(error)))
     if isinstance(error, StreamCutOff):
         return Status(code=number(grpc.StatusCode.UNAVAILABLE), message=legal(str(error)))
     return hidden(error)

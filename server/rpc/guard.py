@@ -194,8 +194,6 @@ def guarded(
             left = context.time_remaining()
             if left is not None and left < LEAST_SECONDS:
                 raise DeadlineTooShort(f"a call needs {LEAST_SECONDS * 1000:.0f} ms to begin; it had {left * 1000:.0f}")
-            if len(raw) > line.largest:
-                raise RequestTooLarge(f"a request of this method has at most {line.largest} bytes")
             request = parse(raw)
             count(request, line, limits)
             if line.keeps_time:
@@ -285,11 +283,13 @@ def encoded(response: Message | Encoded, line: Line, limits: CallerLimits) -> by
     return response.raw
 
 
-def parser(message: type[Message]) -> Parse:
-    """Reads requests of one type; the parse raises InvalidField for bytes that are none."""
+def parser(message: type[Message], largest: int) -> Parse:
+    """Reads requests of one type; the parse raises InvalidField for bytes that are none, and for too many."""
     name, from_string = message.DESCRIPTOR.full_name, message.FromString
 
     def parse(raw: bytes) -> Message:
+        if len(raw) > largest:
+            raise RequestTooLarge(largest)
         try:
             return from_string(raw)
         except DecodeError:

@@ -139,7 +139,8 @@ def generic_handler(service: ServiceDescriptor, behaviour: object, policy: Polic
 
 def method_handler(method: MethodDescriptor, behaviour: object, policy: Policy) -> Any:
     behave = getattr(behaviour, method.name)
-    known = Method(method.name, policy.line(method.full_name), parser(GetMessageClass(method.input_type)))
+    line = policy.line(method.full_name)
+    known = Method(method.name, line, parser(GetMessageClass(method.input_type), line.largest))
     if not method.server_streaming:
         return grpc.unary_unary_rpc_method_handler(guarded(behave, known, policy))
     call = guarded_stream(behave, known, policy)

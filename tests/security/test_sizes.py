@@ -4,6 +4,10 @@ from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.platform_service_pb2 import CallRequest, ListUsageRequest
 
@@ -45,8 +49,35 @@ async def test_the_body_of_a_call_may_have_8_mib_and_no_other_request_may(edge: 
         ("Call", CallRequest(account_id=ID, body=b"x" * (LARGEST_BODY + 256 * 1024))),
         ("ListUsage", ListUsageRequest(account_id="1" * 1024 * 300)),
         ("BeginConnect", pb.BeginConnectRequest(profile_id="1" * 1024 * 1024)),
+        ("WatchAccounts", pb.WatchAccountsRequest(profile_id="1" * 1024 * 300)),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await edge.call(method, request)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, method
     assert len(edge.use_cases.calls) == 1
+
+
+async def test_whoever_may_ask_for_the_health_or_by_reflection_sends_no_large_requests_either(edge: Edge) -> None:
+    health = health_pb2_grpc.HealthStub(edge.channel)
+    asked = [
+        health.Check(HealthCheckRequest(service="x" * 1024 * 300)),
+        health.Watch(HealthCheckRequest(service="x" * 1024 * 300)).read(),
+        ServerReflectionStub(edge.channel)
+        .ServerReflectionInfo(
+            iter([ServerReflectionRequest(list_services="x" * 1024 * 300)]), metadata=bearer("full-key")
+        )
+        .read(),
+    ]
+    for call in asked:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_request_that_is_too_large_is_audited(edge: Edge) -> None:
+    with pytest.raises(grpc.aio.AioRpcError):
+        await edge.call("GetAccount", pb.GetAccountRequest(id="1" * 1024 * 300))
+    await edge.refusals.work_off()
+    [refused] = edge.use_cases.refusals
+    assert (refused.caller, refused.method, refused.reason) == ("full", "GetAccount", "INVALID_FIELD")
+    assert refused.facts == {"field": "request"} and refused.account_id is None
