@@ -1,10 +1,11 @@
-"""Makes and reads page tokens: opaque, tamper-evident, good for the same caller and the same filter only."""
+"""Makes and reads page tokens: opaque, tamper-evident, good for three days, the same caller and the same filter."""
 
 from __future__ import annotations
 
 import os
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -17,6 +18,8 @@ from server.accounts.model import Status
 
 NONCE_BYTES = 12
 MOST_CHARACTERS = 256
+LIFETIME = 3 * 86400
+"""Seconds: longer than it takes to read all pages of whatever there is."""
 
 
 class Listing(NamedTuple):
@@ -51,22 +54,28 @@ class Seal:
 
 
 class PageTokens:
-    """Seals the place after which the next page begins."""
+    """Seals the place after which the next page begins, and until when; `clock` is in seconds since 1970."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
         self._seal = Seal(key)
+        self._clock = clock
 
     def write(self, caller: Caller, listing: Listing | EventFilter, last_id: str) -> str:
-        return self._seal.seal(last_id, bound_to(caller, listing))
+        ends = int(self._clock()) + LIFETIME
+        return self._seal.seal(f"{ends} {last_id}", bound_to(caller, listing))
 
     def read(self, caller: Caller, listing: Listing | EventFilter, token: str) -> str:
-        """The place to go on after; empty for no token. Raises InvalidField for a token that is not of this list."""
+        """The place to go on after; empty for no token. Raises InvalidField for one that has ended or is of another
+        list."""
         if not token:
             return ""
         try:
-            return self._seal.open(token, bound_to(caller, listing))
+            ends, _, place = self._seal.open(token, bound_to(caller, listing)).partition(" ")
+            if int(ends) <= self._clock():
+                raise InvalidField("page_token", "has ended; begin with the first page")
         except ValueError:
             raise InvalidField("page_token", "must be the next_page_token of this caller and this filter") from None
+        return place
 
 
 def decoded(token: str) -> bytes:

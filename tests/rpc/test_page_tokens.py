@@ -8,7 +8,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 from server.accounts.callers import Caller
 from server.accounts.errors import InvalidField
 from server.accounts.model import Page, Status
-from server.rpc.page_tokens import Listing, PageTokens
+from server.rpc.page_tokens import LIFETIME, Listing, PageTokens
 
 KEY = b"k" * 32
 CALLER = Caller("publisher")
@@ -25,6 +25,13 @@ askers = st.tuples(st.text(alphabet="ab1", max_size=3), listings)
 @given(listings)
 def test_a_token_opens_for_the_list_it_was_made_for(listing) -> None:
     assert PageTokens(KEY).read(CALLER, listing, PageTokens(KEY).write(CALLER, listing, LAST)) == LAST
+
+
+def test_a_token_is_good_for_three_days() -> None:
+    token = PageTokens(KEY, lambda: 1_000_000.9).write(CALLER, LISTING, LAST)
+    assert PageTokens(KEY, lambda: 1_000_000.0 + LIFETIME - 1).read(CALLER, LISTING, token) == LAST
+    with pytest.raises(InvalidField, match="has ended"):
+        PageTokens(KEY, lambda: 1_000_000.0 + LIFETIME).read(CALLER, LISTING, token)
 
 
 @given(askers, askers)
