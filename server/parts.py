@@ -28,7 +28,7 @@ from server.storage.keyring import KeyRing
 from server.storage.migrate import check_keys, check_schema
 from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
-from server.storage.vault import Vault
+from server.storage.vault import NoVault, Vault
 
 DEFINITIONS = {definition.id: definition for definition in PLATFORMS}
 
@@ -112,6 +112,20 @@ async def store_beside(settings: Settings) -> AsyncIterator[Store]:
     """
     async with opened_store(settings, alone=False) as store:
         yield store
+
+
+@asynccontextmanager
+async def store_without_keys(settings: Settings) -> AsyncIterator[Store]:
+    """The store for a command that opens nothing sealed: a kill switch must work where the key file is out of reach.
+
+    Raises SchemaMismatch, DatabaseUnusable.
+    """
+    engine = open_engine(settings, alone=False)
+    try:
+        check_schema(engine.database)
+        yield Store(engine, NoVault(), new_id)
+    finally:
+        engine.close()
 
 
 @asynccontextmanager

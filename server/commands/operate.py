@@ -27,9 +27,9 @@ OUTCOMES = {
 
 async def platforms(settings: Settings) -> list[str]:
     """A line for each platform that this version knows."""
-    from server.parts import DEFINITIONS, store_beside  # noqa: PLC0415 (imports the whole server)
+    from server.parts import DEFINITIONS, store_without_keys  # noqa: PLC0415 (imports the whole server)
 
-    async with store_beside(settings) as store:
+    async with store_without_keys(settings) as store:
         pauses = {pause.platform: pause for pause in await store.pauses() if pause.reason}
     rows = [("PLATFORM", "NAME", "STATE")]
     for name, definition in sorted(DEFINITIONS.items()):
@@ -43,12 +43,12 @@ async def platforms(settings: Settings) -> list[str]:
 
 async def set_pause(settings: Settings, platform: str, reason: str) -> None:
     """Raises ConfigError for a platform that is not registered."""
-    from server.parts import store_beside  # noqa: PLC0415
+    from server.parts import store_without_keys  # noqa: PLC0415
 
     if platform not in settings.platforms:
         registered = ", ".join(sorted(settings.platforms))
         raise ConfigError([f"{platform} is not registered in this configuration; registered: {registered}"])
-    async with store_beside(settings) as store:
+    async with store_without_keys(settings) as store:
         await store.set_pause(platform, reason=reason, operator=operator())
 
 
@@ -86,10 +86,10 @@ def operator() -> str:
 
 async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str], bool]:
     """What a walk over the audit's hash chain found, and whether the chain is whole. Raises ConfigError."""
-    from server.parts import store_beside  # noqa: PLC0415
+    from server.parts import store_without_keys  # noqa: PLC0415
 
     noted = None if head is None else to_place(head)
-    async with store_beside(settings) as store:
+    async with store_without_keys(settings) as store:
         report = await store.verify_chain(noted)
         late = micros(await store.now() - LINKED_WITHIN)
     if report.broken is None:

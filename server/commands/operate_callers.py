@@ -79,20 +79,20 @@ async def check(settings: Settings, name: str) -> list[str]:
 
 async def set_block(settings: Settings, name: str, reason: str) -> None:
     """Raises ConfigError for a caller that is not in the configuration, unless it is to be unblocked."""
-    from server.parts import store_beside  # noqa: PLC0415 (imports the whole server)
+    from server.parts import store_without_keys  # noqa: PLC0415 (imports the whole server)
 
     if reason:
         caller_of(settings, name)
-    async with store_beside(settings) as store:
+    async with store_without_keys(settings) as store:
         if not reason and name not in {block.caller for block in await store.blocks()}:
             caller_of(settings, name)
         await store.set_block(name, reason=reason, operator=operator())
 
 
 async def blocked(settings: Settings) -> dict[str, Block]:
-    from server.parts import store_beside  # noqa: PLC0415
+    from server.parts import store_without_keys  # noqa: PLC0415
 
-    async with store_beside(settings) as store:
+    async with store_without_keys(settings) as store:
         return {block.caller: block for block in await store.blocks() if block.reason}
 
 

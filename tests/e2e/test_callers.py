@@ -155,6 +155,23 @@ async def test_a_blocked_caller_is_refused_by_all_running_servers_within_five_se
         await asyncio.gather(*(until_blocked(each.target, each.api_key, blocked=False) for each in running.servers))
 
 
+def test_the_kill_switches_and_the_audit_need_no_key_file(local: Local) -> None:
+    (local.folder / "keys.json").unlink()
+    for words in (
+        ("callers", "block", "local", "--reason", "stolen"),
+        ("callers", "list"),
+        ("callers", "check", "local"),
+        ("callers", "unblock", "local"),
+        ("platforms", "pause", "twitter", "--reason", "incident"),
+        ("platforms", "list"),
+        ("platforms", "resume", "twitter"),
+        ("audit", "verify"),
+    ):
+        done = command(local, *words)
+        assert done.returncode == 0, (words, done.stderr)
+    assert "not linked yet: 4" in done.stdout
+
+
 def test_who_is_no_caller_is_not_blocked(local: Local) -> None:
     for words in (("block", "nobody", "--reason", "x"), ("unblock", "nobody")):
         done = command(local, "callers", *words)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.storage.keyring import KeyRing
-from server.storage.vault import SealBroken, Vault, key_id_of
+from server.storage.vault import NoVault, SealBroken, Vault, key_id_of
 from tests.storage.test_keyring import two_rings
 
 CONTEXT = ("grants", "token_set", "grant-1", "profile", "twitter", 7)
@@ -144,3 +144,10 @@ def test_wraps_of_several_threads_are_all_counted(vault: Vault) -> None:
     for worker in workers:
         worker.join()
     assert vault.take_wraps().total() == 8000
+
+
+def test_without_keys_nothing_is_sealed_or_opened(vault: Vault) -> None:
+    sealed = vault.seal(b"token", CONTEXT)
+    for work in (lambda: NoVault().seal(b"token", CONTEXT), lambda: NoVault().open(sealed, CONTEXT)):
+        with pytest.raises(SealBroken):
+            work()
