@@ -50,10 +50,9 @@ from server.rpc.resume_tokens import ResumeTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar
 from server.storage.journal import FileJournal
-from server.storage.key_use import check_not_retired
 from server.storage.key_watch import KeyWatch
 from server.storage.keyring import KeyRing
-from server.storage.migrate import check_keys, check_schema
+from server.storage.migrate import check_keys, check_not_retired, check_schema
 from server.storage.served import ServedMark
 from server.storage.store import Store
 from server.storage.vault import Vault

@@ -23,9 +23,8 @@ from server.platforms.platform_api import PlatformApi
 from server.platforms.registration import Registration
 from server.storage.clock import Clock
 from server.storage.engine import DatabaseUnusable, Engine, SqliteEngine
-from server.storage.key_use import check_not_retired
 from server.storage.keyring import KeyRing
-from server.storage.migrate import check_keys, check_schema
+from server.storage.migrate import check_keys, check_not_retired, check_schema
 from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.vault import NoVault, Vault

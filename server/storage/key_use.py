@@ -13,7 +13,7 @@ from typing import Any
 from peewee import Database
 
 from server.storage.keyring import KeyRing, KeyRingError
-from server.storage.migrate import check_keys, register_active_key
+from server.storage.migrate import check_keys, check_not_retired, is_retired, register_active_key
 from server.storage.schema import CounterRow, KeyCheckRow, KeyLifeRow, KeyUserRow
 
 WEAR_LIMIT = 2**31
@@ -86,17 +86,6 @@ def enter(database: Database, ring: KeyRing, key_id: str, besides: str = "") -> 
             "seconds. A process that is gone for good: keys forget PROCESS"
         )
     register_active_key(database, ring, key_id)
-
-
-def check_not_retired(database: Database, ring: KeyRing) -> None:
-    """Raises KeyRingError for a key file from before a retirement."""
-    if is_retired(database, ring.active.id):
-        raise KeyRingError(f"key {ring.active.id!r} is retired; this key file is an old one")
-
-
-def is_retired(database: Database, key_id: str) -> bool:
-    row = KeyLifeRow.select().where(KeyLifeRow.key_id == key_id).first(database)
-    return row is not None and row.retire_time is not None
 
 
 def start_retiring(database: Database, key_id: str, now_us: int) -> None:

@@ -15,7 +15,7 @@ from server.storage import key_use
 from server.storage.engine import Engine
 from server.storage.journal import FileJournal
 from server.storage.keyring import KeyRing, KeyRingError
-from server.storage.migrate import check_keys
+from server.storage.migrate import check_keys, check_not_retired
 from server.storage.transaction import micros
 from server.storage.vault import Vault
 
@@ -127,7 +127,7 @@ class KeyWatch:
 
         def announce(database: Database) -> None:
             self._say_in(database, fresh, coming, now)
-            key_use.check_not_retired(database, fresh)
+            check_not_retired(database, fresh)
 
         try:
             await self._engine.write(announce)
@@ -193,6 +193,6 @@ def signature(path: Path) -> tuple[int, ...]:
 def fits(database: Database, ring: KeyRing) -> None:
     """Raises KeyRingError unless a running process may go over to this ring."""
     check_keys(database, ring)
-    key_use.check_not_retired(database, ring)
+    check_not_retired(database, ring)
     if not key_use.is_entered(database, ring.active.id):
         raise NotActivated(f"key {ring.active.id!r} is active in the key file; finish that by: keys activate ID")

@@ -30,6 +30,8 @@ def migrate(database: Database, ring: KeyRing) -> list[str]:
     refuse_unknown(status)
     if any(step.applied for step in status):
         check_keys(database, ring)
+        if database.table_exists("key_lives"):
+            check_not_retired(database, ring)
     runner.migrator.vault = Vault(ring)
     applied: list[str] = runner.up()
     register_active_key(database, ring)
@@ -71,6 +73,17 @@ def check_keys(database: Database, ring: KeyRing) -> None:
             raise KeyRingError(f"the database uses key {row.key_id!r}, which the key ring does not hold")
         if not hmac.compare_digest(bytes(row.value), ring.check_value(row.key_id)):
             raise KeyRingError(f"key {row.key_id!r} of the key ring is not the one that the database was written with")
+
+
+def check_not_retired(database: Database, ring: KeyRing) -> None:
+    """Raises KeyRingError for a key file from before a retirement."""
+    if is_retired(database, ring.active.id):
+        raise KeyRingError(f"key {ring.active.id!r} is retired; this key file is an old one")
+
+
+def is_retired(database: Database, key_id: str) -> bool:
+    row = KeyLifeRow.select().where(KeyLifeRow.key_id == key_id).first(database)
+    return row is not None and row.retire_time is not None
 
 
 def register_active_key(database: Database, ring: KeyRing, key_id: str = "") -> None:

@@ -235,6 +235,24 @@ async def test_d6_a_value_of_a_retired_key_opens_with_no_ring_of_after(local: Lo
         Vault(KeyRing.load(settings.keys.file)).open(sealed, CONTEXT)
 
 
+async def test_d5_a_migration_with_a_key_file_from_before_a_retirement_changes_nothing(local: Local) -> None:
+    file = local.folder / "keys.json"
+    old = KeyRing.load(file).active.id
+    assert (await asyncio.to_thread(keys, local, "rotate")).exit_code == 0
+    stale = file.read_bytes()
+    [new] = set(KeyRing.load(file)) - {old}
+    for words in (("activate", new), ("rewrap",), ("retire", old)):
+        assert (await asyncio.to_thread(keys, local, *words)).exit_code == 0
+    present = file.read_bytes()
+    file.write_bytes(stale)
+    refused = CliRunner().invoke(main, ["--config", str(local.config_file), "migrate"])
+    assert refused.exit_code == 2 and f"key '{old}' is retired; this key file is an old one" in refused.output
+    file.write_bytes(present)
+    app = App(load_settings(local.config_file), run_jobs=False)
+    await app.start()
+    await app.stop()
+
+
 # --- forgotten by mistake
 
 
