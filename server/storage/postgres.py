@@ -26,6 +26,8 @@ T = TypeVar("T")
 Work = Callable[[Any], T]
 
 THREADS = 8
+SURVEYS = 2
+"""Of the threads, those that reads may take that go through whole tables: who asks for many of them delays no other."""
 CONNECT_SECONDS = 5
 LIMITS = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
 RETRIED = ("40001", "40P01", "23505")
@@ -57,6 +59,7 @@ class PostgresEngine:
             application_name="accounts",
             **KEEPALIVES,
         )
+        self._surveys = asyncio.Semaphore(SURVEYS)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="postgres")
         self.clock = DatabaseClock(self.database)
         try:
@@ -68,7 +71,10 @@ class PostgresEngine:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
         return await self._run(self._read, work)
 
-    survey = read
+    async def survey(self, work: Work[T]) -> T:
+        """A read that may take long; SURVEYS at a time."""
+        async with self._surveys:
+            return await self.read(work)
 
     async def write(self, work: Work[T]) -> T:
         """Runs `work(database)` in a transaction, durable when it returns; it may run more than once, and counts once.
