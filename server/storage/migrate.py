@@ -6,7 +6,7 @@ import hmac
 from pathlib import Path
 from typing import Any
 
-from peewee import Database, ProgrammingError
+from peewee import Database, PostgresqlDatabase, ProgrammingError
 from playhouse.migrations import Runner
 
 from server.storage.keyring import KeyRing, KeyRingError
@@ -33,9 +33,16 @@ def migrate(database: Database, ring: KeyRing) -> list[str]:
         if database.table_exists("key_lives"):
             check_not_retired(database, ring)
     runner.migrator.vault = Vault(ring)
+    without_haste(database)
     applied: list[str] = runner.up()
     register_active_key(database, ring)
     return applied
+
+
+def without_haste(database: Database) -> None:
+    """A statement of a migration may go through a large table, for which the time that others get is too short."""
+    if isinstance(database, PostgresqlDatabase):
+        database.execute_sql("SET statement_timeout = 0")
 
 
 def check_schema(database: Database) -> None:

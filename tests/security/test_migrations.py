@@ -99,6 +99,23 @@ def test_i2_a_migration_that_dies_at_any_statement_is_finished_by_the_next_run(
     assert len(stages) > len(list(MIGRATIONS.glob("0*.py"))) / 2, "between migrations, too"
 
 
+def test_i2_a_migration_of_a_large_table_takes_as_long_as_it_takes(
+    postgres: str, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = PostgresEngine(fresh_database(postgres))
+    limits = []
+    up = Runner.up
+
+    def look_and_migrate(runner: Runner) -> list[str]:
+        limits.append(engine.database.execute_sql("SHOW statement_timeout").fetchone()[0])
+        return up(runner)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Runner, "up", look_and_migrate)
+    migrate(engine.database, ring)
+    assert limits == ["0"]
+    engine.close()
+
+
 @pytest.mark.parametrize("when", [2, 9])
 def test_i2_a_migration_that_is_killed_at_a_sync_is_finished_by_the_next_run(tmp_path: Path, when: int) -> None:
     local = Local(tmp_path, ports={part: free_port() for part in ("grpc", "http", "sandbox")})
