@@ -81,7 +81,7 @@ async def rewrapping(settings: Settings, rate: float) -> AsyncIterator[tuple[Rew
     """What works off the database, and how many values it will find."""
     async with database_beside(settings) as (engine, ring, store):
         await engine.read(lambda database: fits(database, ring))
-        counts = await engine.read(count_by_key)
+        counts = await engine.survey(count_by_key)
         total = sum(n for column in counts.values() for key_id, n in column.items() if key_id != ring.active.id)
         await store.operate(EventKind.REWRAP_BEGUN, operator=operator(), key=ring.active.id, count=total)
         yield Rewrapper(engine, Vault(ring), rate=rate), total
@@ -169,7 +169,7 @@ async def references(settings: Settings, engine: Engine, key_id: str) -> dict[st
 
 async def all_counts(settings: Settings, engine: Engine) -> dict[str, Counter[str]]:
     """How many values each key wraps, by column; the journal on this machine included."""
-    counts = await engine.read(count_by_key)
+    counts = await engine.survey(count_by_key)
     return {**counts, JOURNAL: Counter(key_ids_in(settings.journal_folder))}
 
 

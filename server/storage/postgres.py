@@ -69,12 +69,12 @@ class PostgresEngine:
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
-        return await self._run(self._read, work)
+        return await self._run(self._read, work, ANSWER_SECONDS)
 
     async def survey(self, work: Work[T]) -> T:
-        """A read that may take long; SURVEYS at a time."""
+        """A read that may take long; SURVEYS at a time. It is waited for as long as its statements take."""
         async with self._surveys:
-            return await self.read(work)
+            return await self._run(self._read, work, None)
 
     async def write(self, work: Work[T]) -> T:
         """Runs `work(database)` in a transaction, durable when it returns; it may run more than once, and counts once.
@@ -83,7 +83,7 @@ class PostgresEngine:
         the commit the outcome is not known: StoreUnavailable, and callers for whom that matters repeat an idempotent
         swap. It is carried out even if the caller stops waiting.
         """
-        return await self._run(self._write, work)
+        return await self._run(self._write, work, ANSWER_SECONDS)
 
     async def wipe(self) -> None:
         """Nothing to do here: old versions of rows are autovacuum's business, and old WAL files the server's."""
@@ -93,10 +93,10 @@ class PostgresEngine:
         self._threads.shutdown(wait=True)
         self.database.close()
 
-    async def _run(self, run: Callable[[Work[T]], T], work: Work[T]) -> T:
-        """In a thread; what does not end in time goes on there, and its outcome is not known here."""
+    async def _run(self, run: Callable[[Work[T]], T], work: Work[T], seconds: float | None) -> T:
+        """In a thread; what does not end in so many seconds goes on there, and its outcome is not known here."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, run, work)
-        done, _ = await asyncio.wait((running,), timeout=ANSWER_SECONDS)
+        done, _ = await asyncio.wait((running,), timeout=seconds)
         if not done:
             raise StoreUnavailable("the database does not answer in time")
         return running.result()

@@ -12,6 +12,7 @@ import pytest
 
 from server.accounts.errors import StoreUnavailable
 from server.accounts.model import Status
+from server.storage import postgres
 from server.storage.engine import DatabaseUnusable
 from server.storage.postgres import THREADS, PostgresEngine
 from server.storage.schema import CounterRow
@@ -178,6 +179,16 @@ async def test_reads_that_take_long_leave_most_of_the_pool_to_others(on_postgres
     finally:
         go_on.set()
     assert await asyncio.gather(*surveys) == [1] * len(surveys)
+
+
+async def test_who_looks_through_everything_is_waited_for(
+    on_postgres: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "ANSWER_SECONDS", 0.05)
+    slowly = "SELECT pg_sleep(0.5)"
+    with pytest.raises(StoreUnavailable, match="in time"):
+        await on_postgres.read(lambda database: database.execute_sql(slowly).fetchone())
+    assert await on_postgres.survey(lambda database: database.execute_sql(slowly).fetchone()) == ("",)
 
 
 async def test_a_statement_that_hangs_is_given_up(on_postgres: PostgresEngine) -> None:
