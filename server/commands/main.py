@@ -16,6 +16,7 @@ from server.accounts.callers import Permission
 from server.commands import operate, operate_callers
 from server.commands.backup_group import backup_command, restore_command, restored_command, suspect_group
 from server.commands.keys import keys_group
+from server.commands.mass_revoke import accounts_group
 from server.commands.plainly import load, told_plainly
 from server.process import keep_to_itself
 from server.storage.keyring import KeyRing
@@ -90,6 +91,7 @@ def config_check(config_file: Path) -> None:
 
 
 main.add_command(keys_group)
+main.add_command(accounts_group)
 main.add_command(backup_command)
 main.add_command(restore_command)
 main.add_command(restored_command)
