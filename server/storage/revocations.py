@@ -332,11 +332,13 @@ def give_up(tx: Transaction, row: Any, error: str) -> None:
     ErasedAccountRow.update(**said).where(
         ErasedAccountRow.account_id == row.account_id, ErasedAccountRow.platform_revocation == pending
     ).execute(tx.database)
+    # Where its profile was deleted they are not kept: they may name somebody.
+    in_words: dict[str, Any] = {"error": error} if row.profile_id else {}
     tx.event(
         EventKind.PLATFORM_REVOCATION_GIVEN_UP,
         account_id=row.account_id,
         profile_id=row.profile_id,
         platform=row.platform,
         attempt=row.attempts + 1,
-        error=error,
+        **in_words,
     )

@@ -433,7 +433,7 @@ async def test_an_operator_of_all_profiles_alone_sees_the_erased_events(house: H
 async def test_a_receipt_says_that_a_revocation_was_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revocations, "GIVEN_UP_TRIES", 2)
     account = await connect(house, "1", "ada-handle")
-    house.platform.answer_next("revoke", *[PlatformRefused("no", status=503)] * 2)
+    house.platform.answer_next("revoke", *[PlatformRefused("an error that names ada", status=503)] * 2)
     receipt = await house.eraser.delete_profile(OPERATOR, PROFILE)
     assert await outcomes(receipt) == {account.id: PENDING}
     house.clock.offset += timedelta(days=31)
@@ -442,7 +442,9 @@ async def test_a_receipt_says_that_a_revocation_was_given_up(house: House, monke
     receipt = await house.eraser.delete_profile(OPERATOR, PROFILE)
     assert await outcomes(receipt) == {account.id: PlatformRevocation.GIVEN_UP}
     found = await house.store.list_events(EventFilter(kind="platform_revocation_given_up"), after="", size=10)
-    assert [(each.account_id, each.profile_id) for each in found.events] == [(account.id, "")]
+    assert [(each.account_id, each.profile_id, each.facts) for each in found.events] == [
+        (account.id, "", {"attempt": 2})
+    ]
 
 
 async def test_what_is_recorded_of_an_account_between_the_request_and_its_erasure_goes_too(
