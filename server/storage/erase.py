@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from peewee import SQL
+from peewee import SQL, fn
 
 from server.accounts.errors import Reason
 from server.accounts.events import EventKind
@@ -216,10 +216,13 @@ def erase_revoked(tx: Transaction, before: datetime, limit: int) -> int:
     told = TELLS_OF_PROFILE & (EventRow.time <= micros(tx.now - SETTLES_AFTER))
     while redact(tx, told, ""):
         pass
+    # Of several revocations of an account one may be given up, and another go on.
+    going_on = RevocationRow.select(RevocationRow.id).where(RevocationRow.account_id == AccountRow.id)
     old = (
         (AccountRow.status == Status.REVOKED.value)
         & (AccountRow.status_time <= micros(before))
         & (AccountRow.platform_revocation != PlatformRevocation.PENDING.value)
+        & ~fn.EXISTS(going_on)
     )
     rows = tx.lock_free(AccountRow.select().where(old).order_by(AccountRow.id).limit(limit))
     for account in rows:

@@ -464,3 +464,21 @@ async def test_what_is_recorded_of_an_account_between_the_request_and_its_erasur
     left = everything(engine, "erasures")
     assert not [word for word in PERSONAL if word in left]
     assert (await house.store.verify_chain()).broken is None
+
+
+async def test_retention_keeps_an_account_of_which_one_revocation_is_given_up_and_another_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "GIVEN_UP_TRIES", 1)
+    account = await connect(house, "1", "ada-handle")
+    await connect(house, "1", "ada-handle")
+    await house.store.revoke_account(account.id, caller="web", supported=True, ends_user_grant=False)
+    house.clock.offset += timedelta(days=31)
+    [first, second] = await house.store.claim_revocations("twitter", lease=timedelta(minutes=1), limit=10)
+    assert await house.store.retry_revocation(first, due_time=await house.store.now(), error="no")
+    retention = Retention(house.store, revoked_accounts=timedelta(days=1), audit=timedelta(days=400))
+    await retention.work_off()
+    assert (await house.account(account.id)).platform_revocation is PlatformRevocation.GIVEN_UP
+    await house.store.finish_revocation(second)
+    await retention.work_off()
+    assert await house.store.account(account.id) is None
