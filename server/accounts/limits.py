@@ -5,6 +5,7 @@ Each process counts for itself, on a monotonic clock; what is counted takes no m
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from datetime import timedelta
@@ -75,6 +76,8 @@ class CallerLimits:
         self._accounts = None if limits.accounts_a_minute is None else Recent(limits.accounts_a_minute, clock)
         self._revokes = None if limits.revokes_a_minute is None else Recent(limits.revokes_a_minute, clock)
         self._revoked = 0
+        self.turn = None if self._accounts is None else asyncio.Lock()
+        """Lists take turns where accounts are limited: what they show is known, and counts, when they are answered."""
 
     def call(self) -> None:
         """A call, of whatever kind."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
@@ -184,9 +184,10 @@ def guarded(
     so that a request is not parsed for a stranger.
     """
     line, parse, background = method.line, method.parse, Background()
+    shows = line.lists or line.uses or line.audits
 
     async def call(raw: bytes, context: Context) -> bytes:
-        caller, origin = NOBODY, CallOrigin(context)
+        caller, origin, turn = NOBODY, CallOrigin(context), None
         ORIGIN.set(origin)
         try:
             caller = policy.caller(context, line)
@@ -195,6 +196,9 @@ def guarded(
             if left is not None and left < LEAST_SECONDS:
                 raise DeadlineTooShort(f"a call needs {LEAST_SECONDS * 1000:.0f} ms to begin; it had {left * 1000:.0f}")
             request = parse(raw)
+            if shows and limits.turn is not None:
+                await limits.turn.acquire()
+                turn = limits.turn
             count(request, line, limits)
             if line.keeps_time:
                 response = await behave(request, caller, left)
@@ -205,18 +209,26 @@ def guarded(
                         background, answer, lambda receipt: limits.revoked(each.account_id for each in receipt.accounts)
                     )
                 response = await (in_time(answer) if left is None else answer)
-            if line.lists:
-                limits.listed(account.id for account in response.accounts)
-            if line.uses:
-                limits.listed({usage.account_id for usage in response.usages})
-            if line.audits:
-                limits.listed({event.account_id for event in response.events if event.account_id})
+            if shows:
+                limits.listed(shown(response, line))
             return response.SerializeToString()  # type: ignore[no-any-return]
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)
             await refuse(context, error)
+        finally:
+            if turn is not None:
+                turn.release()
 
     return call
+
+
+def shown(response: Any, line: Line) -> Iterable[str]:
+    """The accounts that a response shows."""
+    if line.lists:
+        return [account.id for account in response.accounts]
+    if line.uses:
+        return {usage.account_id for usage in response.usages}
+    return {event.account_id for event in response.events if event.account_id}
 
 
 async def seen_through(background: Background, answer: Awaitable[Any], count: Callable[[Any], None]) -> Any:

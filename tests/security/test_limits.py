@@ -70,6 +70,43 @@ async def test_accounts_that_a_list_shows_count() -> None:
         assert (await edge.refusal("GetAccount", get(11), key="one")).reason == "RATE_LIMITED"
 
 
+async def test_lists_that_are_asked_for_at_once_show_no_more_than_one_after_the_other() -> None:
+    async with limited(accounts_a_minute=10) as edge:
+        begun = 0
+
+        async def page() -> Page:
+            nonlocal begun
+            begun += 1
+            await asyncio.sleep(0.05)  # as a database that others wait for, too
+            return Page(tuple(make_account(id=str(uuid.uuid4())) for _ in range(10)), more=False)
+
+        edge.use_cases.answers["list"] = page
+        asked = [edge.call("ListAccounts", pb.ListAccountsRequest(profile_id="p"), key="one") for _ in range(20)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert begun == 1 and [isinstance(each, grpc.aio.AioRpcError) for each in outcomes].count(False) == 1
+        edge.now += 60
+        await edge.call("ListAccounts", pb.ListAccountsRequest(profile_id="p"), key="one")
+
+
+async def test_a_caller_that_leaves_while_its_list_waits_for_its_turn_holds_up_no_other() -> None:
+    async with limited(accounts_a_minute=10) as edge:
+        go_on = asyncio.Event()
+
+        async def page() -> Page:
+            await go_on.wait()
+            return Page((), more=False)
+
+        edge.use_cases.answers["list"] = page
+        request = pb.ListAccountsRequest(profile_id="p")
+        first = asyncio.create_task(edge.call("ListAccounts", request, key="one"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await edge.call("ListAccounts", request, key="one", timeout=0.3)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        go_on.set()
+        await first
+        await edge.call("ListAccounts", request, key="one")
+
+
 async def test_the_1001st_revoke_in_a_minute_is_refused_and_reads_go_on() -> None:
     async with limited(revokes_a_minute=1_000) as edge:
         revoke = pb.RevokeRequest(id=ID)
