@@ -56,7 +56,9 @@ def what_next(account: Account, grant: GrantRecord | None) -> tuple[str, datetim
     """The next step in words, and when it is due."""
     if account.status is Status.REVOKED:
         if account.platform_revocation is PlatformRevocation.PENDING:
-            return "its tokens are sent to the platform again until it confirms that they are revoked", None
+            return "for a month its tokens are sent to the platform again until it confirms that they are revoked", None
+        if account.platform_revocation is PlatformRevocation.GIVEN_UP:
+            return "nothing; the platform has not confirmed in a month: the user can remove the app there", None
         return "nothing; connecting the account again renews it", None
     if account.status is Status.EXPIRED or grant is None:
         return "nothing; the user has to connect the account again", None

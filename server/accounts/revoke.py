@@ -1,4 +1,4 @@
-"""Revoking: refused here from the first instant, then revoked at the platform until it confirms, then erased."""
+"""Revoking: refused here from the first instant, asked of the platform until it confirms or a month is over."""
 
 from __future__ import annotations
 

@@ -475,10 +475,12 @@ async def test_retention_keeps_an_account_of_which_one_revocation_is_given_up_an
     await house.store.revoke_account(account.id, caller="web", supported=True, ends_user_grant=False)
     house.clock.offset += timedelta(days=31)
     [first, second] = await house.store.claim_revocations("twitter", lease=timedelta(minutes=1), limit=10)
+    assert "until it confirms" in (await house.explainer.explain(OPERATOR, account.id)).next_step
     assert await house.store.retry_revocation(first, due_time=await house.store.now(), error="no")
     retention = Retention(house.store, revoked_accounts=timedelta(days=1), audit=timedelta(days=400))
     await retention.work_off()
     assert (await house.account(account.id)).platform_revocation is PlatformRevocation.GIVEN_UP
+    assert "has not confirmed in a month" in (await house.explainer.explain(OPERATOR, account.id)).next_step
     await house.store.finish_revocation(second)
     await retention.work_off()
     assert await house.store.account(account.id) is None
