@@ -312,6 +312,7 @@ class App:
 
     async def _census(self) -> None:
         self.metrics.counted(await self.store.census())
+        self.metrics.linked(await self.store.audit_lag())
 
     def _plan(self) -> None:
         every = self.calendar.every

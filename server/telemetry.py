@@ -104,6 +104,11 @@ class Metrics:
         self._gone_back = Gauge(
             "accounts_database_gone_back", "1 once the database was restored under this server.", registry=self.registry
         )
+        self._audit_lag = Gauge(
+            "accounts_audit_unlinked_seconds",
+            "How long the oldest event that is not linked into the audit's chain has been waiting, as last looked at.",
+            registry=self.registry,
+        )
         self._connects = Counter(
             "accounts_connects", "Ended connects by platform and outcome.", ["platform", "outcome"],
             registry=self.registry,
@@ -187,6 +192,10 @@ class Metrics:
         self._grants.clear()
         for (platform, state), count in census.items():
             self._grants.labels(platform, state).set(count)
+
+    def linked(self, lag: timedelta) -> None:
+        """Takes how far the audit's chain is behind, as it was looked at now."""
+        self._audit_lag.set(lag.total_seconds())
 
     def certificates_end(self, expire_times: Mapping[str, datetime]) -> None:
         for name, moment in expire_times.items():

@@ -104,6 +104,13 @@ def may_link(tx: Transaction, owner: str) -> bool:
     return is_ours(tx, chain, owner)
 
 
+def lag(tx: Transaction) -> timedelta:
+    """How long the oldest event that is not linked yet has been waiting; nothing where there is none."""
+    waiting = EventRow.select(EventRow.time).where(EventRow.chain_position.is_null()).order_by(EventRow.id).limit(1)
+    oldest = waiting.first(tx.database)
+    return timedelta() if oldest is None else max(timedelta(), tx.now - instant(oldest.time))
+
+
 def is_ours(tx: Transaction, chain: Any, owner: str) -> bool:
     return bool(chain.lease_owner == owner or chain.lease_expire_time <= tx.now_us)
 

@@ -366,6 +366,10 @@ class Store:
             return 0
         return await self._write(lambda tx: audit.link(tx, owner, lease, limit))
 
+    async def audit_lag(self) -> timedelta:
+        """How long the oldest event that is not linked yet has been waiting."""
+        return await self._read(audit.lag)
+
     async def verify_chain(self, noted: Place | None = None) -> ChainReport:
         return await self._engine.survey(lambda database: audit.verify(database, noted, self._engine.locks_rows))
 

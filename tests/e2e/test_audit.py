@@ -81,6 +81,8 @@ async def test_events_that_no_server_has_linked_for_a_minute_are_told_of_and_bre
     lines, is_whole = await operate.verify_audit(app.settings, None)
     assert is_whole and lines[0].startswith("the chain is whole") and "not linked yet: 1" in lines
     assert "  older than a minute, so no server has linked them; one that runs does, and nothing is broken" in lines
+    await app._census()
+    assert (app.metrics.registry.get_sample_value("accounts_audit_unlinked_seconds") or 0) > 60
     await app.linker.work_off()
     lines, is_whole = await operate.verify_audit(app.settings, None)
     assert is_whole and lines[-1] == "not linked yet: 0"

@@ -152,6 +152,16 @@ async def test_what_is_not_linked_yet_is_shown_as_the_tail(store: Store) -> None
     assert [(event.kind, event.profile_id) for event in report.tail] == [("connect_begun", "p9")]
 
 
+async def test_how_long_the_oldest_event_waits_to_be_linked_is_known(store: Store, clock: Clock) -> None:
+    assert await store.audit_lag() == timedelta()
+    await begun(store)
+    clock.offset += timedelta(minutes=6)
+    await begun(store)
+    assert timedelta(minutes=6) <= await store.audit_lag() < timedelta(minutes=7)
+    await Linker(store, "me").work_off()
+    assert await store.audit_lag() == timedelta()
+
+
 async def test_only_one_owner_links_until_its_lease_ends(store: Store, clock: Clock) -> None:
     await begun(store)
     assert await Linker(store, "me").work_off() == 1
