@@ -11,17 +11,16 @@ import uuid_utils
 from server.storage.clock import Clock
 from server.storage.engine import Engine, SqliteEngine
 from server.storage.keyring import KeyRing
-from server.storage.migrate import migrate
 from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.vault import Vault
-from tests.postgres import NoPostgres, cluster, fresh_database
+from tests.moulds import cast_postgres, cast_ring, cast_sqlite
+from tests.postgres import NoPostgres, cluster
 
 
 @pytest.fixture
 def ring(tmp_path: Path) -> KeyRing:
-    KeyRing.create(tmp_path / "keys.json")
-    return KeyRing.load(tmp_path / "keys.json")
+    return cast_ring(tmp_path / "keys.json")
 
 
 @pytest.fixture
@@ -53,23 +52,22 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path, ring: KeyRing) -> Iterator[Engine]:
-    """A migrated, empty database on each kind of store."""
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A migrated, empty database on each kind of store; its key ring is in the test's folder."""
     yield request.getfixturevalue("sqlite" if request.param == "sqlite" else "on_postgres")
 
 
 @pytest.fixture
 def sqlite(tmp_path: Path, ring: KeyRing) -> Iterator[SqliteEngine]:
+    cast_sqlite(tmp_path / "accounts.db")
     engine = SqliteEngine(tmp_path / "accounts.db")
-    migrate(engine.database, ring)
     yield engine
     engine.close()
 
 
 @pytest.fixture
 def on_postgres(postgres: str, ring: KeyRing) -> Iterator[PostgresEngine]:
-    engine = PostgresEngine(fresh_database(postgres))
-    migrate(engine.database, ring)
+    engine = PostgresEngine(cast_postgres(postgres))
     yield engine
     engine.close()
 

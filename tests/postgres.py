@@ -66,9 +66,9 @@ def cluster(settings: str = FAST) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def fresh_database(url: str) -> str:
-    """Makes an empty database in the cluster; its URL."""
+def fresh_database(url: str, template: str = "template1") -> str:
+    """Makes a database in the cluster, empty or a copy of another that nobody uses; its URL."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return f"{url}/{name}"

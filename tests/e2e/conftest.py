@@ -18,11 +18,9 @@ from sandbox.control import Control
 from sandbox.local import Local, free_port
 from sandbox.server import running
 from server.app import App
-from server.parts import load_settings, open_engine
+from server.parts import load_settings
 from server.storage.clock import Clock
-from server.storage.keyring import KeyRing
-from server.storage.migrate import migrate
-from tests.postgres import fresh_database
+from tests.moulds import cast_postgres, furnish
 
 PROFILE = "acme/1"
 
@@ -115,10 +113,7 @@ async def whole_service(folder: Path, database_url: str | None = None, more: str
             text = local.config_file.read_text().replace("sqlite:///accounts.db", database_url)
             local.config_file.write_text(text.replace("[refresh]", '[refresh]\njournal = "journal"'))
         settings = load_settings(local.config_file)
-        KeyRing.create(settings.keys.file)
-        engine = open_engine(settings, create=True)
-        migrate(engine.database, KeyRing.load(settings.keys.file))
-        engine.close()
+        furnish(local.config_file)
         app = App(
             settings,
             run_jobs=False,
@@ -137,7 +132,7 @@ async def whole_service(folder: Path, database_url: str | None = None, more: str
 @pytest.fixture(params=["sqlite", "postgres"])
 async def whole(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Whole]:
     """The service in this process, on each kind of store; its jobs run when the test says so."""
-    url = fresh_database(request.getfixturevalue("postgres")) if request.param == "postgres" else None
+    url = cast_postgres(request.getfixturevalue("postgres")) if request.param == "postgres" else None
     async with whole_service(tmp_path / "deployment", url) as service:
         yield service
 

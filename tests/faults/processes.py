@@ -25,11 +25,11 @@ from sandbox.local import Local, free_port
 from server.accounts.model import Status
 from server.parts import load_settings, new_id, open_engine
 from server.storage.keyring import KeyRing
-from server.storage.migrate import migrate
 from server.storage.store import Store
 from server.storage.token_sets import grant_context, unpack
 from server.storage.vault import Vault
 from tests.faults.seeded import seed
+from tests.moulds import furnish
 
 PATIENCE = 30.0
 FEWEST_AT_ONCE = 32
@@ -190,7 +190,7 @@ async def fleet(
                 for name in ("keys.json", "client-secret"):
                     shutil.copy2(locals_[0].folder / name, local.folder / name)
             else:
-                prepare(local)
+                furnish(local.config_file)
             locals_.append(local)
         whole = Fleet(locals_, Control(str(locals_[0].sandbox_url)), logs)
         try:
@@ -215,15 +215,6 @@ def configure(local: Local, database_url: str | None, lease: str) -> None:
     text = text.replace("[refresh]", refresh).replace('format = "console"', 'format = "json"')
     # Handles are not what these tests are about: nothing else may come to the platform.
     local.config_file.write_text(text.replace('identity_interval = "1m"', 'identity_interval = "30d"'))
-
-
-def prepare(local: Local) -> None:
-    """Key file and schema, without the seconds that the commands take to start."""
-    settings = load_settings(local.config_file)
-    KeyRing.create(settings.keys.file)
-    engine = open_engine(settings, create=True)
-    migrate(engine.database, KeyRing.load(settings.keys.file))
-    engine.close()
 
 
 async def until(holds: Callable[[], Any], patience: float = PATIENCE, every: float = 0.05) -> None:

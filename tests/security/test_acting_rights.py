@@ -14,15 +14,15 @@ from synposter.accounts.v1.account_service_pb2 import BeginConnectRequest
 
 from server.accounts.events import USES, EventFilter
 from tests.e2e.conftest import PROFILE, browse
+from tests.moulds import cast_postgres
 from tests.platforms.peer import http, says
-from tests.postgres import fresh_database
 from tests.rpc.conftest import bearer, refusal_of
 from tests.security.acting import Acting, acting
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Acting]:
-    url = fresh_database(request.getfixturevalue("postgres")) if request.param == "postgres" else None
+    url = cast_postgres(request.getfixturevalue("postgres")) if request.param == "postgres" else None
     async with acting(tmp_path, database_url=url) as service:
         yield service
 

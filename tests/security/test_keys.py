@@ -27,6 +27,7 @@ from server.storage.vault import SealBroken, Vault, key_id_of
 from tests.e2e.conftest import deployment  # noqa: F401 (a fixture)
 from tests.e2e.test_processes import connected as connected_in
 from tests.e2e.test_processes import until
+from tests.moulds import furnish
 from tests.postgres import fresh_database
 from tests.storage.sealing import fill
 
@@ -82,11 +83,7 @@ def local(tmp_path: Path) -> Local:
     """The files of a deployment with a value in its database, and no process."""
     local = Local(tmp_path, ports={part: free_port() for part in ("grpc", "http", "sandbox")})
     local.write_files()
-    settings = load_settings(local.config_file)
-    KeyRing.create(settings.keys.file)
-    engine = open_engine(settings, create=True)
-    migrate(engine.database, KeyRing.load(settings.keys.file))
-    engine.close()
+    furnish(local.config_file)
     return local
 
 

@@ -17,8 +17,9 @@ from synposter_accounts import Account, AccountsError, AccountStatus, AsyncAccou
 
 from sandbox.control import Control
 from sandbox.local import Local, free_port
-from tests.faults.processes import prepare, until
+from tests.faults.processes import until
 from tests.faults.test_database_faults import BUSY_SECONDS, locked
+from tests.moulds import furnish
 from tests.postgres import binaries, cluster, fresh_database
 from tests.rpc.conftest import bearer
 from tests.security.witness import MARKED, Recorder, Witness
@@ -99,7 +100,7 @@ async def story(folder: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
         if database_url is not None:
             text = text.replace("sqlite:///accounts.db", database_url)
         local.config_file.write_text(text.replace("[refresh]", '[refresh]\njournal = "journal"'))
-        prepare(local)
+        furnish(local.config_file)
         witness = Witness(local, log, temporary, f"http://127.0.0.1:{ports['metrics']}/metrics")
         witness.canaries.add("stranger's key", STRANGERS_KEY)
         record(monkeypatch, witness)

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from sandbox.local import Local, free_port
-from tests.faults.processes import prepare
+from tests.moulds import furnish
 from tests.rpc.conftest import ID, bearer
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -42,7 +42,7 @@ def server(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with log.open("wb") as output:
         local = Local(tmp_path / "d", {part: free_port() for part in ("grpc", "http", "sandbox")}, log=output)
         local.write_files()
-        prepare(local)
+        furnish(local.config_file)
         local.start_server()
         yield local
         local.stop()

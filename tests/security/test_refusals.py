@@ -20,7 +20,7 @@ from server.accounts.events import EventFilter
 from server.parts import open_engine
 from server.rpc.guard import LINES
 from tests.e2e.conftest import PROFILE, Whole, whole_service
-from tests.postgres import fresh_database
+from tests.moulds import cast_postgres
 from tests.rpc.conftest import ID, Edge, bearer, refusal_of
 
 FOREIGN = "other/1"
@@ -55,7 +55,7 @@ def callers(url: str) -> str:
 @pytest.fixture(params=["sqlite", "postgres"])
 async def whole(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Whole]:
     """The service on each kind of store, with callers that may do less than everything."""
-    url = fresh_database(request.getfixturevalue("postgres")) if request.param == "postgres" else None
+    url = cast_postgres(request.getfixturevalue("postgres")) if request.param == "postgres" else None
     more = callers("https://mine.test/done")
     async with whole_service(tmp_path / "deployment", url, more) as service:
         yield service

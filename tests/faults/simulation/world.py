@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from server.accounts.grants import GrantState
-from server.storage.keyring import KeyRing
-from server.storage.migrate import migrate
 from server.storage.schema import AccountRow, GrantRow, RevocationRow
 from server.storage.store import Store
 from server.storage.vault import Vault
@@ -26,6 +24,7 @@ from tests.faults.simulation.people import act_for_callers, connect_everybody, r
 from tests.faults.simulation.platform import Weather
 from tests.faults.simulation.process import Process, remember_task
 from tests.faults.simulation.virtual_time import START_US, Alarm, VirtualClock, VirtualLoop
+from tests.moulds import cast_ring, cast_sqlite
 
 T = TypeVar("T")
 
@@ -70,11 +69,9 @@ class World:
         self.processes: list[Process] = []
         self._folder = folder
         self._ids = 0
-        KeyRing.create(folder / "keys.json")
-        ring = KeyRing.load(folder / "keys.json")
-        self.vault = Vault(ring)
+        self.vault = Vault(cast_ring(folder / "keys.json"))
+        cast_sqlite(folder / "accounts.db")
         self.engine = SimulatedEngine(folder / "accounts.db", self.clock)
-        migrate(self.engine.database, ring)
         self.engine.observe()
         self.ledger = Ledger(climate.replay, self.life_seconds)
         folders = [self.journal_folder(place) for place in range(climate.processes)]
