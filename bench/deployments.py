@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.fill import fill
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from tests.postgres import cluster, fresh_database
 
 DURABLE = "-c listen_addresses=127.0.0.1"

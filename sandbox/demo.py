@@ -26,7 +26,8 @@ from synposter_accounts import (
 )
 
 from sandbox.control import Control
-from sandbox.local import Local, StartFailed, free_port
+from sandbox.local import Local, StartFailed
+from sandbox.ports import free_port
 
 PROFILE = "acme/ada-and-grace"
 PATIENCE = 30.0

@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -84,12 +83,6 @@ READY_SECONDS = 20.0
 
 class StartFailed(Exception):
     """A process of the deployment did not come up; the text says why."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

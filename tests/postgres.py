@@ -4,7 +4,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+
+from sandbox.ports import free_port
 
 FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses=127.0.0.1"
 
@@ -41,9 +42,7 @@ def cluster(settings: str = FAST) -> Iterator[str]:
         os.chown(folder, user.pw_uid, user.pw_gid)
         # Not by `user=`: Python then forks, and gRPC's fork handlers crash the child while its threads are at work.
         become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     where = binaries()
     data = folder / "data"
 

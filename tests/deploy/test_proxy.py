@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sandbox.local import free_port
+from sandbox.ports import free_port
 from tests.authority import Authority
 
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"

@@ -15,7 +15,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from synposter_accounts import Account, AsyncAccounts
 
 from sandbox.control import Control
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from sandbox.server import running
 from server.app import App
 from server.parts import load_settings

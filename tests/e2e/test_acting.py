@@ -20,7 +20,7 @@ from synposter_accounts import (
     Usage,
 )
 
-from sandbox.local import free_port
+from sandbox.ports import free_port
 from tests.e2e.conftest import PROFILE, Whole
 
 MIB = 1024 * 1024

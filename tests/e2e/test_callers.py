@@ -16,7 +16,8 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.account_service_pb2_grpc import AccountServiceStub
 from synposter_accounts import AccountNotFound, AsyncAccounts, CallerNotPermitted
 
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from server.commands.operate import operator
 from tests.authority import Authority
 from tests.e2e.test_operating import command

@@ -196,7 +196,7 @@ async def test_a_database_that_was_not_migrated_is_not_served(tmp_path: Path, de
 
 
 async def test_metrics_have_a_port_of_their_own_and_no_ids(deployment: Local) -> None:
-    from sandbox.local import free_port
+    from sandbox.ports import free_port
 
     deployment.kill("server", signal.SIGTERM)
     port = free_port()

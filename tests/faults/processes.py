@@ -21,7 +21,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sandbox.control import Control
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from server.accounts.model import Status
 from server.parts import load_settings, new_id, open_engine
 from server.storage.keyring import KeyRing

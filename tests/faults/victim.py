@@ -13,7 +13,8 @@ from synposter_accounts import Account, AsyncAccounts
 
 from sandbox.control import Control
 from sandbox.demo import Demo
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from tests.faults.commit_proxy import CommitProxy
 from tests.faults.remains import Database, PostgresServer, Remains, SqliteFile, StoredGrant
 

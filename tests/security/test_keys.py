@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from server.accounts.errors import StoreUnavailable
 from server.app import App
 from server.commands import key_life

@@ -16,7 +16,8 @@ from synposter.accounts.v1.operations_service_pb2_grpc import OperationsServiceS
 from synposter_accounts import Account, AccountsError, AccountStatus, AsyncAccounts
 
 from sandbox.control import Control
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from tests.faults.processes import until
 from tests.faults.test_database_faults import BUSY_SECONDS, locked
 from tests.moulds import furnish

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from playhouse.migrations import Runner
 
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from server.parts import load_settings, open_engine
 from server.storage.engine import Engine, SqliteEngine
 from server.storage.keyring import KeyRing

@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from sandbox.local import Local, free_port
+from sandbox.local import Local
+from sandbox.ports import free_port
 from tests.moulds import furnish
 from tests.rpc.conftest import ID, bearer
 
