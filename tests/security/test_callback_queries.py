@@ -14,7 +14,7 @@ from server.accounts.flow import ResultPage
 from server.web.pages import PAGES
 from tests.e2e.conftest import PROFILE, Whole
 from tests.security.conftest import Get, begun
-from tests.storage.test_store_contract import sql
+from tests.storage.rows import sql
 from tests.web.conftest import CALLBACK, strict
 
 EXPIRED, FAILED = (PAGES[page].body for page in (ResultPage.EXPIRED, ResultPage.FAILED))

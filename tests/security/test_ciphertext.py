@@ -17,8 +17,8 @@ from server.storage.token_sets import grant_context
 from server.storage.vault import NONCE, SealBroken, Vault, associated, head_of, split
 from tests.e2e.conftest import whole_service
 from tests.storage.make import claim, connected
+from tests.storage.rows import sql
 from tests.storage.sealing import due
-from tests.storage.test_store_contract import sql
 
 CONTEXT = ("grants", "token_set", "grant-1", "profile", "twitter", 7)
 

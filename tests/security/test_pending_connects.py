@@ -13,7 +13,7 @@ from server.accounts.model import Secret
 from server.storage.engine import Engine
 from tests.accounts.conftest import House
 from tests.accounts.script import CALLER
-from tests.storage.test_store_contract import sql
+from tests.storage.rows import sql
 
 FIVE = dataclasses.replace(CALLER, limits=Limits(pending_connects=5))
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from server.accounts.flow import AuthorizationRequest, Endpoints, Phase
 from server.accounts.grants import ClaimedGrant, NewGrant, Refreshed, TokenSet, to_refreshed
-from server.accounts.model import Account, Identity, Secret
+from server.accounts.model import Account, Identity, PlatformRevocation, Secret, Status, StatusReason
 from server.storage.store import Store
 
 ENDPOINTS = Endpoints(
@@ -90,3 +90,11 @@ async def claim(store: Store, *, owner: str = "me", limit: int = 10, platform: s
 
 def refreshed(claimed: ClaimedGrant, fresh: TokenSet, due_time: datetime) -> Refreshed:
     return to_refreshed(claimed, fresh, due_time)
+
+
+async def revoke(store: Store, account_id: str, **rules: bool) -> PlatformRevocation:
+    supported, ends = rules.get("supported", True), rules.get("ends_user_grant", False)
+    account = await store.revoke_account(account_id, caller="web", supported=supported, ends_user_grant=ends)
+    assert (account.status, account.status_reason) == (Status.REVOKED, StatusReason.REVOKED_BY_CALLER)
+    assert account.access_token_expire_time is None
+    return account.platform_revocation

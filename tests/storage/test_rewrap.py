@@ -21,8 +21,8 @@ from server.storage.sealed import NOT_SEALED, SEALED, count_by_key
 from server.storage.store import Store
 from server.storage.vault import Vault, key_id_of
 from tests.storage.make import claim, connected, refreshed, token_set
+from tests.storage.rows import sql
 from tests.storage.sealing import HOUR, due, fill, only, opened, rotated, values
-from tests.storage.test_store_contract import sql
 
 
 class Slept:
