@@ -108,10 +108,14 @@ async def test_i1_every_change_that_survives_a_kill_has_exactly_one_record(
     async with fleet(tmp_path, database_url=url) as running:
         running.start()
         told, chance = Told(), random.Random(20261124)
-        for number in range(kills):
+        # On a busy machine a kill may come before any work; then it is killed again.
+        for number in range(1, 10 * kills):
             await killed_at_work(running, told, after=chance.uniform(0.05, 0.6))
-            if number % 10 == 9 or kills < 10:
+            if number % 10 == 0 or kills < 10:
                 check(running, told)
-        assert len(told.connected) > kills and told.revoked, "there was work to be killed at"
+            if number >= kills and len(told.connected) > kills and told.revoked:
+                break
+        else:
+            pytest.fail("there was never work to be killed at")
         verified = command(running.servers[0], "audit", "verify")
         assert verified.returncode == 0, verified.stdout + verified.stderr
