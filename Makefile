@@ -44,8 +44,9 @@ sbom: $(READY)  ## the software bill of materials of the service, CycloneDX, int
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o sbom.json requirements.txt
 	@echo "wrote sbom.json"
 
-test: $(READY)  ## the whole test suite
-	@$(BIN)/python -m pytest
+test: $(READY)  ## the whole test suite: two tests at a time, then those that measure or fill the machine, alone
+	@failed=0; $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not long and not alone' || failed=1; \
+	  $(BIN)/python -m pytest -m 'alone and not long' || failed=1; exit $$failed
 
 faults: $(READY)  ## the fault suite in its long form, with a report
 	@$(BIN)/python -m pytest -m long -s tests/faults tests/security

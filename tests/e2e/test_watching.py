@@ -288,6 +288,7 @@ async def test_over_cut_connections_nothing_is_left_out_and_nothing_comes_twice(
         await watch.close()
 
 
+@pytest.mark.alone
 async def test_another_server_on_the_same_database_tells_within_a_second(postgres: str, tmp_path: Path) -> None:
     async with whole_service(tmp_path / "deployment", fresh_database(postgres)) as whole:
         listens = {"grpc_listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0"}

@@ -41,6 +41,7 @@ def resident(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("count", "seconds"), [(5_000, 6.0), pytest.param(1_000_000, 60.0, marks=pytest.mark.long)])
 async def test_a_herd_is_worked_off_at_the_rate_with_flat_memory_and_who_asks_goes_first(
     tmp_path: Path, count: int, seconds: float

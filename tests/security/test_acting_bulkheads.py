@@ -37,6 +37,7 @@ async def p99_of_reads(service: Acting) -> float:
     return sorted(took)[READS * 99 // 100]
 
 
+@pytest.mark.alone
 async def test_a_thousand_calls_to_a_platform_that_hangs_leave_reads_refreshes_and_other_platforms_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ async def ending(call: Awaitable[Any]) -> str:
     return "well"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 async def test_hundreds_of_calls_that_wait_for_a_platform_leave_reads_alone(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest

@@ -67,6 +67,7 @@ async def states(service: Whole, number: int) -> tuple[str, str, str]:
     return secrets.token_urlsafe(32), used, live[:-1] + ("A" if live[-1] != "A" else "B")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("each", [300, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_b5_unknown_used_and_nearly_right_states_look_alike_and_take_as_long(service: Whole, each: int) -> None:
     service.app.web._callbacks = Pace(1e9, time.monotonic)

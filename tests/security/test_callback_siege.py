@@ -117,6 +117,7 @@ async def test_b4_a_header_that_drips_is_cut_off_by_a_real_server_after_five_sec
         assert HEADER_SECONDS - 1 < time.monotonic() - began < HEADER_SECONDS + 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("sockets", "each_second", "seconds"),
     [(700, 300, 8.0), pytest.param(2_000, 400, 300.0, marks=pytest.mark.long)],
@@ -151,6 +152,7 @@ async def test_b4_people_come_through_a_siege_and_grants_are_refreshed_as_if_the
         assert grown < 50, "megabytes"
 
 
+@pytest.mark.alone
 async def test_b4_a_flood_beyond_the_rate_slows_people_down_and_stops_none(tmp_path: Path) -> None:
     async with fleet(tmp_path) as running:
         running.start()

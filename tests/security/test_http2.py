@@ -92,6 +92,7 @@ async def settled(target: Target, files: int) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.alone
 async def test_others_are_served_while_the_port_is_abused_and_nothing_of_it_stays(target: Target) -> None:
     await target.slow(0.5)
     files, before = target.files(), target.megabytes()
@@ -123,6 +124,7 @@ async def test_a_long_attack_takes_no_more_memory_than_a_short_one_and_the_p99_s
     await settled(target, files)
 
 
+@pytest.mark.alone
 async def test_who_pings_without_pause_is_thrown_out(target: Target) -> None:
     _, managed = await target.attacked("pings", 1.5)
     assert managed["connections"] > 10
