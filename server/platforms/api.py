@@ -34,7 +34,7 @@ RESPONSE_HEADERS: Final = frozenset(
 # RFC 6750 section 2.3 and its relatives: a token in the query would be taken in place of ours.
 TOKEN_PARAMETERS: Final = frozenset({"access_token", "oauth2_access_token", "oauth_token", "bearer_token"})
 PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
-URL_SAFE: Final = str.maketrans("+/", "-_")
+URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 SHORTEST_NEEDLE: Final = 8
 """A part of a token that is shorter than that says nothing."""
 
@@ -189,26 +189,29 @@ def moment(seconds: int | None) -> datetime | None:
 
 
 def needles(token_set: TokenSet) -> Iterator[bytes]:
-    """What a token looks like in an answer that repeats it: as it is, percent-encoded, escaped in JSON, in base64."""
+    """What a token looks like in an answer that repeats it."""
     for token in (token_set.access_token, token_set.refresh_token):
-        if token is None:
-            continue
-        text = token.reveal()
-        encoded = quote(text, safe="")
-        found = {text, encoded, lower_percent(encoded), text.replace("/", "\\/"), *in_base64(text.encode())}
-        yield from (each.encode() for each in found if len(each) >= SHORTEST_NEEDLE)
+        if token is not None:
+            yield from (each for each in spellings(token.reveal()) if len(each) >= SHORTEST_NEEDLE)
 
 
-def lower_percent(encoded: str) -> str:
-    """The same percent-encoding with small hexadecimal digits."""
-    return PERCENT.sub(lambda found: found[0].lower(), encoded)
-
-
-def in_base64(secret: bytes) -> Iterator[str]:
-    """What of base64 of any text with the secret in it depends on the secret alone, in both alphabets."""
-    for before, begins in enumerate((0, 2, 3)):
-        encoded = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
-        whole = (before + len(secret)) % 3 == 0
-        part = encoded[begins:] if whole else encoded[begins:-1]
+def spellings(text: str) -> Iterator[bytes]:
+    """As it is, percent-encoded, escaped in JSON, in base64; each once, since every answer is searched for them."""
+    plain = text.encode()
+    yield plain
+    if (encoded := quote(text, safe="")) != text:
+        yield encoded.encode()
+        yield PERCENT.sub(lambda found: found[0].lower(), encoded).encode()
+    if "/" in text:
+        yield text.replace("/", "\\/").encode()
+    for part in in_base64(plain):
         yield part
-        yield part.translate(URL_SAFE)
+        if b"+" in part or b"/" in part:
+            yield part.translate(URL_SAFE)
+
+
+def in_base64(secret: bytes) -> Iterator[bytes]:
+    """What of base64 of any text with the secret in it depends on the secret alone."""
+    for before, begins in enumerate((0, 2, 3)):
+        encoded = base64.b64encode(bytes(before) + secret)
+        yield encoded[begins : (before + len(secret)) * 8 // 6]
