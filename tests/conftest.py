@@ -15,7 +15,7 @@ from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.vault import Vault
 from tests.moulds import cast_postgres, cast_ring, cast_sqlite
-from tests.postgres import NoPostgres, cluster
+from tests.postgres import NoPostgres, cluster, drop_database
 
 
 @pytest.fixture
@@ -67,9 +67,11 @@ def sqlite(tmp_path: Path, ring: KeyRing) -> Iterator[SqliteEngine]:
 
 @pytest.fixture
 def on_postgres(postgres: str, ring: KeyRing) -> Iterator[PostgresEngine]:
-    engine = PostgresEngine(cast_postgres(postgres))
+    url = cast_postgres(postgres)
+    engine = PostgresEngine(url)
     yield engine
     engine.close()
+    drop_database(url)
 
 
 @pytest.fixture
