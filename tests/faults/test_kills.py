@@ -37,6 +37,7 @@ async def test_a_commit_of_unknown_outcome_loses_nothing(victim_on_postgres: Vic
     check(await carry_out(way, victim_on_postgres))
 
 
+@pytest.mark.alone
 async def test_a_killed_server_serves_again_within_three_seconds(victim: Victim) -> None:
     await victim.until_settled()
     began = time.monotonic()
