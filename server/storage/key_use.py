@@ -88,6 +88,15 @@ def enter(database: Database, ring: KeyRing, key_id: str, besides: str = "") -> 
     register_active_key(database, ring, key_id)
 
 
+def successor(database: Database, ring: KeyRing) -> str | None:
+    """The newest key of a ring that may seal where its active one is retired; None where it is not, or none may."""
+    if not is_retired(database, ring.active.id):
+        return None
+    entered = {row.key_id for row in KeyCheckRow.select(KeyCheckRow.key_id).execute(database)}
+    fit = [each for each in ring.facts if each.id in ring and each.id in entered and not is_retired(database, each.id)]
+    return max(fit, key=lambda each: each.create_time).id if fit else None
+
+
 def start_retiring(database: Database, key_id: str, now_us: int) -> None:
     """From now on nobody begins to seal with it. Raises KeyRingError, naming the processes that may still do so."""
     take_turn(database)

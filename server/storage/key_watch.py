@@ -146,15 +146,24 @@ class KeyWatch:
     async def _say(self) -> None:
         if self._journal.depth:
             await asyncio.to_thread(self._journal.rewrap)
-        state = await self._state()
         # Somebody may have taken a process that lives for dead: its keys must not be retired for that.
         forgotten = not await self._engine.read(lambda db: key_use.is_user(db, self._process))
         if forgotten:
             log.warning("this process was forgotten and lives; it says again which keys it uses")
+            await self._leave_a_retired_key()
+        state = await self._state()
         if forgotten or state != self._said:
             now, ring = micros(self._engine.clock()), self._vault.ring
             await self._engine.write(lambda db: self._say_in(db, ring, state[1], now))
             self._said = state
+
+    async def _leave_a_retired_key(self) -> None:
+        """It stood still, and its active key was retired: what it sealed with that since then opens nowhere else."""
+        ring = self._vault.ring
+        other = await self._engine.read(lambda db: key_use.successor(db, ring))
+        if other is not None:
+            log.critical("the active key is retired; another one seals", extra={"key": ring.active.id, "other": other})
+            self._vault.use(ring.sealing_with(other))
 
     def _say_in(self, database: Database, ring: KeyRing, uses: tuple[str, ...], now_us: int) -> None:
         key_use.take_turn(database)

@@ -242,6 +242,23 @@ async def test_a_key_that_is_retired_while_a_file_is_taken_up_that_names_it_seal
     assert f"key '{old}' is retired" in told.why  # type: ignore[attr-defined]
 
 
+async def test_a_process_that_stood_still_while_its_key_was_retired_seals_with_another_when_it_goes_on(
+    engine: Engine, first: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    await joined(first)
+    old, new = first.seals_with, key_file.add(first.key_file)
+    await first.watch.follow()
+    enter(engine, first, new)
+    # It stands still: others are through with the old key, and somebody takes it for dead.
+    key_use.forget(engine.database, "first")
+    key_use.start_retiring(engine.database, old, 1)
+    key_use.finish_retiring(engine.database, old)
+    assert first.seals_with == old
+    await first.watch.follow()
+    assert first.seals_with == new
+    assert [record.key for record in caplog.records if record.levelno == logging.CRITICAL] == [old]  # type: ignore[attr-defined]
+
+
 async def test_a_journal_keeps_its_keys_in_use_after_its_process_has_stopped_too(
     engine: Engine, first: Process, second: Process
 ) -> None:
