@@ -1,6 +1,7 @@
 """Sees all that a running deployment shows and leaves behind: replies, pages, logs, files, /proc, commands."""
 
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -56,7 +57,11 @@ class Witness:
         proc = Path(f"/proc/{self._local.pid('server')}")
         for name in SEEN_IN_PROC:
             self.see(f"/proc/PID/{name} {when}", (proc / name).read_bytes())
-        self.see(f"open files {when}", "\n".join(str(file.readlink()) for file in (proc / "fd").iterdir()))
+        opened = []
+        for file in (proc / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                opened.append(str(file.readlink()))
+        self.see(f"open files {when}", "\n".join(opened))
         with urllib.request.urlopen(self._metrics, timeout=5) as response:
             self.see(f"metrics {when}", response.read())
 
