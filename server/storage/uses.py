@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 from server.accounts.audit import Origin
@@ -11,33 +12,33 @@ from server.accounts.errors import AccountError, AccountNotFound, AccountRevoked
 from server.accounts.events import SENT, EventKind
 from server.accounts.model import Status
 from server.storage.schema import AccountRow
-from server.storage.statement import slot
+from server.storage.statement import blocks, slot
 from server.storage.transaction import Transaction
 
 
 def record(tx: Transaction, group: Sequence[Use | UseFailed]) -> list[AccountError | None]:
     """Records each, or says why it is not: an account that was revoked or erased meanwhile is not used any more."""
-    return [record_one(tx, each) for each in group]
+    statuses = statuses_of(tx, {use_of(each).account.id for each in group})
+    return [record_one(tx, each, statuses.get(use_of(each).account.id)) for each in group]
 
 
-def record_one(tx: Transaction, use: Use | UseFailed) -> AccountError | None:
+def use_of(each: Use | UseFailed) -> Use:
+    return each.use if isinstance(each, UseFailed) else each
+
+
+def record_one(tx: Transaction, use: Use | UseFailed, status: Status | None) -> AccountError | None:
+    """`status` is None where there is no such account any more."""
     if isinstance(use, UseFailed):
-        record_failed(tx, use)
+        # Of an account that was erased meanwhile nothing personal is recorded.
+        profile_id = "" if status is None else use.use.account.profile_id
+        note(tx, EventKind.ACCOUNT_USE_FAILED, use.use, use.result, profile_id, use_id=use.use.id, status=use.status)
         return None
-    status = status_of(tx, use.account.id)
     if status is None:
         return AccountNotFound(use.account.id)
     if status is Status.REVOKED:
         return AccountRevoked(use.account.id)
     note(tx, EventKind.ACCOUNT_USED, use, SENT, use.account.profile_id, event_id=use.id)
     return None
-
-
-def record_failed(tx: Transaction, failed: UseFailed) -> None:
-    """Of an account that was erased meanwhile nothing personal is recorded."""
-    use = failed.use
-    profile_id = "" if status_of(tx, use.account.id) is None else use.account.profile_id
-    note(tx, EventKind.ACCOUNT_USE_FAILED, use, failed.result, profile_id, use_id=use.id, status=failed.status)
 
 
 def note(tx: Transaction, kind: EventKind, use: Use, result: str, profile_id: str, **more: Any) -> None:
@@ -55,11 +56,16 @@ def note(tx: Transaction, kind: EventKind, use: Use, result: str, profile_id: st
     )
 
 
-def status_of(tx: Transaction, account_id: str) -> Status | None:
-    """None if there is no such account any more."""
-    row = tx.run("account_status", select_status, account_id=account_id).fetchone()
-    return None if row is None else Status(row[0])
+def statuses_of(tx: Transaction, account_ids: Collection[str]) -> dict[str, Status]:
+    """Accounts that are gone are left out."""
+    found: dict[str, Status] = {}
+    for block in blocks(sorted(account_ids)):
+        names = [f"id{number}" for number in range(len(block))]
+        values = dict(zip(names, block, strict=True))
+        rows = tx.run(("account_statuses", len(block)), partial(select_statuses, names), **values)
+        found.update((account_id, Status(status)) for account_id, status in rows.fetchall())
+    return found
 
 
-def select_status() -> Any:
-    return AccountRow.select(AccountRow.status).where(AccountRow.id == slot("account_id"))
+def select_statuses(names: Sequence[str]) -> Any:
+    return AccountRow.select(AccountRow.id, AccountRow.status).where(AccountRow.id.in_([slot(name) for name in names]))
