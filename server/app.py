@@ -42,10 +42,10 @@ from server.platforms.http import Sender
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates, TlsFiles, TlsUnusable
 from server.rpc.credentials import Credentials
-from server.rpc.guard import Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.platform_service import PlatformService
+from server.rpc.policy import Policy
 from server.rpc.resume_tokens import ResumeTokens
 from server.rpc.server import CannotListen, GrpcServer
 from server.scheduler import Calendar

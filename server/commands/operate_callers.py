@@ -117,7 +117,7 @@ def proofs(caller: CallerSettings) -> Iterator[str]:
 
 def powers(caller: CallerSettings) -> Iterator[str]:
     """The permissions it has and lacks, each with the methods that need it."""
-    from server.rpc.guard import LINES  # noqa: PLC0415
+    from server.rpc.policy import LINES  # noqa: PLC0415
 
     for permission in Permission:
         methods = [method.rpartition(".")[2] for method, line in LINES.items() if line.need is permission]

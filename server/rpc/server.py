@@ -17,10 +17,11 @@ from synposter.accounts.v1 import account_service_pb2, operations_service_pb2, p
 from server.accounts.callers import Caller
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
-from server.rpc.guard import LARGEST_REQUEST, Method, Policy, guarded, guarded_stream, parser
+from server.rpc.guard import guarded, guarded_stream, parser
 from server.rpc.health import Health
 from server.rpc.operations_service import OperationsService
 from server.rpc.platform_service import PlatformService
+from server.rpc.policy import LARGEST_REQUEST, Method, Policy
 
 ACCOUNTS: Final = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"]
 OPERATIONS: Final = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]

@@ -26,10 +26,10 @@ from server.accounts.refusals import Refusals
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
 from server.rpc.credentials import Credentials
-from server.rpc.guard import LINES, Line, Policy
 from server.rpc.operations_service import OperationsService
 from server.rpc.page_tokens import PageTokens
 from server.rpc.platform_service import PlatformService
+from server.rpc.policy import LINES, Line, Policy
 from server.rpc.resume_tokens import ResumeTokens
 from server.rpc.server import GrpcServer
 

@@ -9,7 +9,7 @@ from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, 
 from synposter.accounts.v1.platform_service_pb2 import CallRequest, ListUsageRequest
 
 from server.accounts.callers import Permission
-from server.rpc.guard import LINES, MethodWithoutPolicy
+from server.rpc.policy import LINES, MethodWithoutPolicy
 from server.rpc.server import ACCOUNTS, HEALTH, OPERATIONS, PLATFORMS, REFLECTION
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"

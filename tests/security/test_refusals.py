@@ -18,7 +18,7 @@ from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.errors import StoreUnavailable
 from server.accounts.events import EventFilter
 from server.parts import open_engine
-from server.rpc.guard import LINES
+from server.rpc.policy import LINES
 from tests.e2e.conftest import PROFILE, Whole, whole_service
 from tests.moulds import cast_postgres
 from tests.rpc.conftest import ID, Edge, bearer, refusal_of
