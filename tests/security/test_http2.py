@@ -126,8 +126,8 @@ async def test_a_long_attack_takes_no_more_memory_than_a_short_one_and_the_p99_s
 
 @pytest.mark.alone
 async def test_who_pings_without_pause_is_thrown_out(target: Target) -> None:
-    _, managed = await target.attacked("pings", 1.5)
-    assert managed["connections"] > 10
+    _, managed = await target.attacked("pings", 4)
+    assert managed["connections"] > 3, "who is not thrown out has one"
 
 
 # --- connections
