@@ -47,26 +47,33 @@ class TimeLimit:
     EINTR): in one step they would throw away an answer that came meanwhile, which may hold the only live token.
     """
 
-    __slots__ = ("_first_step", "_seconds", "_timeout")
+    __slots__ = ("_cancelling", "_loop", "_over", "_seconds", "_task", "_timer")
 
     def __init__(self, limit: timedelta) -> None:
         self._seconds = limit.total_seconds()
 
     async def __aenter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timeout = asyncio.timeout(None)
-        await self._timeout.__aenter__()
+        task = asyncio.current_task()
+        assert task is not None, "it runs in a task"  # noqa: S101
+        self._task, self._cancelling, self._over = task, task.cancelling(), False
+        self._loop = asyncio.get_running_loop()
         last_look = min(LAST_LOOK_SECONDS, self._seconds / 2)
-        self._first_step = loop.call_later(self._seconds - last_look, self._look_last, loop, last_look)
+        self._timer = self._loop.call_later(self._seconds - last_look, self._look_last, last_look)
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._first_step.cancel()
-        await self._timeout.__aexit__(kind, error, traceback)
+        self._timer.cancel()
+        # As asyncio.timeout does: a cancellation by somebody else goes on.
+        if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
-    def _look_last(self, loop: asyncio.AbstractEventLoop, last_look: float) -> None:
-        self._timeout.reschedule(loop.time() + last_look)
+    def _look_last(self, last_look: float) -> None:
+        self._timer = self._loop.call_later(last_look, self._cut_off)
+
+    def _cut_off(self) -> None:
+        self._over = True
+        self._task.cancel()
 
 
 def tls() -> ssl.SSLContext:
