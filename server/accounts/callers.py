@@ -67,3 +67,8 @@ class Caller:
 
     def sees(self, account: Account) -> bool:
         return self.sees_profile(account.profile_id) and self.sees_platform(account.platform)
+
+
+def as_caller(operator: str) -> str:
+    """How an operator is named where events name callers."""
+    return f"operator {operator}"

@@ -14,7 +14,7 @@ from server.accounts.callers import Caller
 from server.accounts.errors import CallerNotPermitted
 from server.accounts.model import AccountFilter, Erasure, PlatformRevocation, Receipt
 from server.accounts.ports import Platform, Store
-from server.accounts.revoke import Revoker
+from server.accounts.revoke import Revoker, revocation_at
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,7 @@ class Eraser:
                     await self._store.erase_account(
                         account.id,
                         erasure,
-                        supported=platform is None or platform.rules.revocation_supported,
-                        ends_user_grant=platform is not None and platform.rules.revocation_ends_user_grant,
+                        **revocation_at(platform),
                     )
             more = page.more
         while await self._store.erase_traces(erasure):

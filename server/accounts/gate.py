@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
-from server.accounts.bulkhead import Places
+from server.accounts.bulkhead import Places, share_of_one
 
 MOST_WAITING = 256
 """Callers may wait two deep for each of the refreshes that may be in flight."""
-MOST_OF_ONE = 192
-"""The places that one caller may have: whatever it does, others find some."""
-MOST_EXCHANGES, EXCHANGES_OF_ONE = 64, 48
+MOST_OF_ONE = share_of_one(MOST_WAITING)
+MOST_EXCHANGES = 64
+EXCHANGES_OF_ONE = share_of_one(MOST_EXCHANGES)
 """Each has a thread at once: in a queue behind codes that a hung platform has no answer to, honest ones would end."""
 SMOOTHING_SECONDS = 0.1
 """A claim takes as many as may begin in this time, so that a backlog is worked off evenly."""

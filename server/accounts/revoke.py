@@ -56,8 +56,7 @@ class Revoker:
         account = await self._store.revoke_account(
             account.id,
             caller=caller.name,
-            supported=platform is None or platform.rules.revocation_supported,
-            ends_user_grant=platform is not None and platform.rules.revocation_ends_user_grant,
+            **revocation_at(platform),
         )
         if account.platform_revocation is not PlatformRevocation.PENDING or platform is None:
             return account
@@ -138,3 +137,11 @@ class Revoker:
             return
         await self._store.finish_revocation(entry)
         self._observer.revoked(platform_id, "confirmed")
+
+
+def revocation_at(platform: Platform | None) -> dict[str, bool]:
+    """What the store has to know of a platform to revoke there. One that is not registered here may be again."""
+    return {
+        "supported": platform is None or platform.rules.revocation_supported,
+        "ends_user_grant": platform is not None and platform.rules.revocation_ends_user_grant,
+    }

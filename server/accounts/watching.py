@@ -122,14 +122,16 @@ class Watching:
 
         While the database does not answer there are no heartbeats: they say that nothing is missing.
         """
-        self._look_after()
+        await self.look_after()
         async with self._polling:
             await self._read()
         self._beat()
 
     async def look_after(self) -> None:
         """Ends whoever is blocked or slow. It is called beside the poller, which may have to wait for the database."""
-        self._look_after()
+        self._end_blocked()
+        self._end_slow()
+        self._cut_off_ended()
 
     async def stop(self) -> None:
         """Ends all watchers, which resume elsewhere; returns when they are gone."""
@@ -176,11 +178,6 @@ class Watching:
             if watcher.beat_time <= now:
                 watcher.skip_to(self._recent.newest)
                 watcher.wake()
-
-    def _look_after(self) -> None:
-        self._end_blocked()
-        self._end_slow()
-        self._cut_off_ended()
 
     def _end_blocked(self) -> None:
         for name in self._watchers.callers:

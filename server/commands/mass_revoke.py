@@ -7,13 +7,17 @@ The running servers revoke the tokens at the platforms, as fast as these let the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
+from server.accounts.callers import as_caller
+from server.accounts.errors import AccountNotFound
 from server.accounts.model import Account, AccountFilter, Status
+from server.accounts.ports import Store
+from server.accounts.revoke import revocation_at
 from server.commands.backup_group import with_bar
 from server.commands.operate import operator
 from server.commands.plainly import load, told_plainly
@@ -74,13 +78,9 @@ async def revoke_all(settings: Settings, which: AccountFilter, progress: Callabl
         platforms = registered_platforms(settings, Sender(), store.clock)
 
         async def revoke(account: Account) -> None:
-            platform = platforms.get(account.platform)
-            await store.revoke_account(
-                account.id,
-                caller=f"operator {operator()}",
-                supported=platform is None or platform.rules.revocation_supported,
-                ends_user_grant=platform is not None and platform.rules.revocation_ends_user_grant,
-            )
+            at_platform = revocation_at(platforms.get(account.platform))
+            with contextlib.suppress(AccountNotFound):  # it was erased this instant: nothing is left to revoke
+                await store.revoke_account(account.id, caller=as_caller(operator()), **at_platform)
 
         revoked = 0
         async for some in pages(store, which):
@@ -90,7 +90,7 @@ async def revoke_all(settings: Settings, which: AccountFilter, progress: Callabl
         return revoked
 
 
-async def pages(store: Any, which: AccountFilter) -> AsyncIterator[tuple[Account, ...]]:
+async def pages(store: Store, which: AccountFilter) -> AsyncIterator[tuple[Account, ...]]:
     after, more = "", True
     while more:
         page = await store.list_accounts(which, after=after, size=AT_ONCE)

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from server.accounts.model import Identity
 from server.accounts.routes import Route
+
+Scopes: TypeAlias = tuple[tuple[Route, tuple[str, ...]], ...]
+"""Routes, each with the scopes that requests of it need."""
 
 
 class ClientAuth(Enum):
@@ -66,7 +69,7 @@ class ApiRules:
     """Beside those that are harmless everywhere (`platforms.api`); in lower case, like all header names here."""
     response_headers: frozenset[str] = frozenset()
     rate_limits: tuple[RateLimitHeaders, ...] = ()
-    scopes: tuple[tuple[Route, tuple[str, ...]], ...] = ()
+    scopes: Scopes = ()
     """The scopes that requests need; the first route that matches counts.
 
     What else only reads goes out as it is. What else changes something does not: nobody here knows what it needs.
@@ -75,7 +78,7 @@ class ApiRules:
     """Allowed in paths beside the unreserved ones, and sent percent-encoded."""
 
 
-def needs(*scopes: str, routes: Sequence[str]) -> tuple[tuple[Route, tuple[str, ...]], ...]:
+def needs(*scopes: str, routes: Sequence[str]) -> Scopes:
     """The same scopes for several routes."""
     return tuple((Route.of(route), scopes) for route in routes)
 

@@ -10,7 +10,6 @@ import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -35,12 +34,7 @@ TRY_LATER = frozenset({408, 425})
 
 def basic_header(registration: Registration) -> str:
     """RFC 6749 section 2.3.1: id and secret are form-encoded before they are joined, which libraries leave out."""
-    return basic(registration.client_id, registration.client_secret.reveal())
-
-
-@lru_cache
-def basic(client_id: str, client_secret: str) -> str:
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    pair = f"{quote_plus(registration.client_id)}:{quote_plus(registration.client_secret.reveal())}"
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 

@@ -16,6 +16,7 @@ from server.platforms.definition import (
     RateLimitHeaders,
     Refusal,
     Rotation,
+    Scopes,
     needs,
     required_text,
 )
@@ -30,6 +31,21 @@ def read_identity(body: Mapping[str, Any]) -> Identity:
         display_name=user.get("name") or "",
         avatar_url=user.get("profile_image_url") or "",
     )
+
+
+DONE_AND_TAKEN_BACK = {
+    "likes": "like.write",
+    "bookmarks": "bookmark.write",
+    "following": "follows.write",
+    "muting": "mute.write",
+    "blocking": "block.write",
+}
+"""What users do to posts and to other users, by its name in paths, with the scope that it needs."""
+
+
+def done_and_taken_back(name: str, scope: str) -> Scopes:
+    routes = [f"POST /2/users/{{id}}/{name}", f"DELETE /2/users/{{id}}/{name}/{{target_id}}"]
+    return needs(scope, "tweet.read", "users.read", routes=routes)
 
 
 # Source: docs.x.com, fundamentals/authentication/guides/v2-authentication-mapping and fundamentals/rate-limits.
@@ -86,39 +102,10 @@ API = ApiRules(
                 "DELETE /2/media/subtitles",
             ],
         ),
-        *needs(
-            "like.write",
-            "tweet.read",
-            "users.read",
-            routes=["POST /2/users/{id}/likes", "DELETE /2/users/{id}/likes/{tweet_id}"],
-        ),
+        *(each for name, scope in DONE_AND_TAKEN_BACK.items() for each in done_and_taken_back(name, scope)),
         *needs("like.read", "tweet.read", "users.read", routes=["GET /2/users/{id}/liked_tweets"]),
-        *needs(
-            "bookmark.write",
-            "tweet.read",
-            "users.read",
-            routes=["POST /2/users/{id}/bookmarks", "DELETE /2/users/{id}/bookmarks/{tweet_id}"],
-        ),
         *needs("bookmark.read", "tweet.read", "users.read", routes=["GET /2/users/{id}/bookmarks"]),
-        *needs(
-            "follows.write",
-            "tweet.read",
-            "users.read",
-            routes=["POST /2/users/{id}/following", "DELETE /2/users/{id}/following/{target_id}"],
-        ),
         *needs("follows.read", "users.read", routes=["GET /2/users/{id}/followers", "GET /2/users/{id}/following"]),
-        *needs(
-            "mute.write",
-            "tweet.read",
-            "users.read",
-            routes=["POST /2/users/{id}/muting", "DELETE /2/users/{id}/muting/{target_id}"],
-        ),
-        *needs(
-            "block.write",
-            "tweet.read",
-            "users.read",
-            routes=["POST /2/users/{id}/blocking", "DELETE /2/users/{id}/blocking/{target_id}"],
-        ),
         *needs(
             "list.write",
             "tweet.read",

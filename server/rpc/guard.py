@@ -60,7 +60,7 @@ def guarded(
                 raise DeadlineTooShort(f"a call needs {LEAST_SECONDS * 1000:.0f} ms to begin; it had {left * 1000:.0f}")
             request = parse(raw)
             if shows and limits.turn is not None:
-                await limits.turn.acquire()
+                await (in_time(limits.turn.acquire()) if left is None else limits.turn.acquire())
                 turn = limits.turn
             count(request, line, limits)
             if line.keeps_time:

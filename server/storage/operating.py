@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from peewee import SQL, Database, fn
 
 from server.accounts.audit import Origin
+from server.accounts.callers import as_caller
 from server.accounts.events import Event, EventKind, Refusal
 from server.accounts.grants import GrantState
 from server.accounts.model import Block, Pause
@@ -42,7 +43,7 @@ def set_pause(tx: Transaction, platform: str, reason: str, operator: str) -> Non
         tx.database
     )
     kind = EventKind.PLATFORM_PAUSED if reason else EventKind.PLATFORM_RESUMED
-    tx.event(kind, account_id=None, profile_id="", platform=platform, caller=f"operator {operator}", reason=reason)
+    tx.event(kind, account_id=None, profile_id="", platform=platform, caller=as_caller(operator), reason=reason)
 
 
 def blocks(tx: Transaction) -> tuple[Block, ...]:
@@ -57,7 +58,7 @@ def set_block(tx: Transaction, caller: str, reason: str, operator: str) -> None:
         tx.database
     )
     kind = EventKind.CALLER_BLOCKED if reason else EventKind.CALLER_UNBLOCKED
-    by = f"operator {operator}"
+    by = as_caller(operator)
     tx.event(kind, account_id=None, profile_id="", platform="", caller=by, blocked=caller, reason=reason)
 
 

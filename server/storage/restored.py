@@ -14,6 +14,7 @@ from typing import Any
 
 from peewee import SQL, Case, Database, fn
 
+from server.accounts.callers import as_caller
 from server.accounts.errors import StoreUnavailable
 from server.accounts.events import EventKind
 from server.accounts.grants import GrantState
@@ -153,7 +154,7 @@ def put_to_use(tx: Transaction, operator: str, suspects: int, least_us: int) -> 
         account_id=None,
         profile_id="",
         platform="",
-        caller=f"operator {operator}",
+        caller=as_caller(operator),
         suspects=suspects,
         backup_time="" if made is None else made.isoformat(),
     )
@@ -178,7 +179,7 @@ def try_again(tx: Transaction, which: Suspects, operator: str, limit: int) -> in
         due_time=Case(None, [(near_end > tx.now_us, near_end)], tx.now_us),
     ).where(GrantRow.id.in_(some))
     if tried := int(changed.execute(tx.database)):
-        by = f"operator {operator}"
+        by = as_caller(operator)
         tx.event(EventKind.SUSPECTS_TRIED, account_id=None, profile_id="", platform="", caller=by, suspects=tried)
     return tried
 
@@ -188,5 +189,5 @@ def give_up(tx: Transaction, which: Suspects, operator: str, limit: int) -> int:
     rows = tx.lock_all(GrantRow.select(GrantRow.id).where(which.condition(tx.now_us)).limit(limit))
     for row in rows:
         GrantRow.update(**DEAD).where(GrantRow.id == row.id).execute(tx.database)
-        accounts.expire(tx, row.id, StatusReason.REFRESH_OUTCOME_LOST, WHY, f"operator {operator}")
+        accounts.expire(tx, row.id, StatusReason.REFRESH_OUTCOME_LOST, WHY, as_caller(operator))
     return len(rows)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from peewee import Database
 
 from server.accounts.audit import NOWHERE, ORIGIN, Origin
+from server.accounts.callers import as_caller
 from server.accounts.calls import Use, UseFailed
 from server.accounts.chain import ChainReport, Place
 from server.accounts.changes import Change, Mark
@@ -287,8 +288,7 @@ class Store:
         def run(tx: Transaction) -> None:
             if work is not None:
                 work(tx.database)
-            caller = f"operator {operator}"
-            tx.event(kind, account_id=None, profile_id="", platform="", caller=caller, **facts)
+            tx.event(kind, account_id=None, profile_id="", platform="", caller=as_caller(operator), **facts)
 
         await self._write(run)
 

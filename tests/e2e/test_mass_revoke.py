@@ -1,12 +1,17 @@
 """Many accounts are revoked at once, by a command beside a running service: after a theft there is no time."""
 
 import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner, Result
 from synposter_accounts import AccountStatus
 
 from server.accounts.events import EventFilter
+from server.accounts.model import Account, AccountFilter
+from server.accounts.ports import Store
 from server.commands import mass_revoke
 from server.commands.main import main
 from server.commands.operate import operator
@@ -38,6 +43,20 @@ async def test_every_account_of_a_platform_is_revoked_here_and_then_there(whole:
     }  # fmt: skip
     again = await revoke(whole, "--platform", "twitter", "--yes")
     assert again.exit_code == 0 and "0 accounts are revoked" in again.output
+
+
+async def test_an_account_that_is_erased_meanwhile_stops_nothing(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await whole.connect("ada")
+    listed = mass_revoke.pages
+
+    async def pages(store: Store, which: AccountFilter) -> AsyncIterator[tuple[Account, ...]]:
+        async for some in listed(store, which):
+            yield (*(replace(each, id=str(uuid.uuid4())) for each in some), *some)
+
+    monkeypatch.setattr(mass_revoke, "pages", pages)
+    which = mass_revoke.chosen(whole.app.settings, None, "", everything=True)
+    await mass_revoke.revoke_all(whole.app.settings, which, lambda _: None)
+    assert await statuses(whole, ada.id) == [AccountStatus.REVOKED]
 
 
 async def test_one_that_was_stopped_goes_on_with_those_that_are_left(

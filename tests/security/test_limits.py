@@ -15,8 +15,9 @@ from server.accounts.background import Background
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.events import Event, EventPage
 from server.accounts.model import ErasedAccount, Page, PlatformRevocation, Receipt
+from server.rpc import guard
 from server.rpc.guard import seen_through
-from tests.rpc.conftest import ID, MOMENT, Edge, make_account
+from tests.rpc.conftest import ID, MOMENT, Edge, bearer, make_account
 
 ALL = frozenset(Permission)
 EXHAUSTED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
@@ -105,6 +106,29 @@ async def test_a_caller_that_leaves_while_its_list_waits_for_its_turn_holds_up_n
         go_on.set()
         await first
         await edge.call("ListAccounts", request, key="one")
+
+
+async def test_a_list_without_a_deadline_waits_for_its_turn_no_longer_than_any_call_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard, "DEFAULT_SECONDS", 0.2)
+    async with limited(accounts_a_minute=10) as edge:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def page() -> Page:
+            begun.set()
+            await go_on.wait()
+            return Page((), more=False)
+
+        edge.use_cases.answers["list"] = page
+        request = pb.ListAccountsRequest(profile_id="p")
+        first = asyncio.create_task(edge.call("ListAccounts", request, key="one"))
+        await begun.wait()
+        async with asyncio.timeout(5):
+            code = await edge.stub.ListAccounts(request, metadata=bearer("one")).code()
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        go_on.set()
+        await first
 
 
 async def test_the_1001st_revoke_in_a_minute_is_refused_and_reads_go_on() -> None:
