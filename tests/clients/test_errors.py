@@ -95,6 +95,12 @@ async def test_garbled_details_leave_the_status_to_tell(client: Either, told: To
     assert (type(error), error.code, error.reason) == (AccountsError, grpc.StatusCode.ABORTED, "")
 
 
+async def test_a_call_that_the_service_drops_is_unreachable(client: Either, told: Told) -> None:
+    told.line = [failure(code_pb2.CANCELLED)]
+    error = await raised_by(client)
+    assert (type(error), error.code) == (ServiceUnreachable, grpc.StatusCode.CANCELLED)
+
+
 async def test_an_error_crosses_processes(client: Either, told: Told) -> None:
     told.line = [failure(code_pb2.UNAVAILABLE, info("STORE_UNAVAILABLE", a="b"))]
     error = await raised_by(client)
