@@ -31,14 +31,12 @@ class Outcome:
 
     @property
     def wrongs(self) -> list[str]:
-        """All that speaks against the server, whether the point was hit or not."""
+        """All that speaks against the server, whether the point was hit or not: what counts is where each was found."""
         unavoidable = {user for user, death in self.deaths.items() if death.unavoidable_loss}
         lost = {user for user, fate in self.fates.items() if fate is Fate.LOST}
         wrongs = list(self.problems)
         if lost != unavoidable:
             wrongs.append(f"lost: {sorted(lost)}, unavoidably: {sorted(unavoidable)}")
-        if lost and self.way.point not in ("K3", "K4"):
-            wrongs.append(f"a loss at {self.way.point}")
         return wrongs
 
     @property
