@@ -124,9 +124,9 @@ async def story(folder: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
 
 async def connects_fail(told: Story) -> None:
     """Each way in which a connect ends without an account; the platform says again what it was sent."""
-    for at, fault in (("token", {"status": 400}), ("token", {"status": 503}), ("identity", {"status": 403})):
+    for at, status, only in (("token", 400, "code"), ("token", 503, "code"), ("identity", 403, None)):
         back = await told.witness.browse(await told.consent("grace"))
-        await told.sandbox.fault(at, "echo", **fault)
+        await told.sandbox.fault(at, "echo", status=status, only=only)
         with pytest.raises(AccountsError):
             await told.accounts.complete_connect(PROFILE, completion_code=back["completion_code"])
     for profile_id, letters in (("acme/another", slice(None)), (PROFILE, slice(None, None, -1))):
