@@ -57,8 +57,8 @@ OPTIONS: Final = (
     # More than all that wait for platforms, so that they never keep a read on their connection waiting.
     ("grpc.max_concurrent_streams", 2_000),
     # gRPC drops calls that wait to be begun, from 1,000 on at random and whosever they are, with a bare CANCELLED.
-    ("grpc.server.max_pending_requests", MOST_CALLS),
-    ("grpc.server.max_pending_requests_hard_limit", 2 * MOST_CALLS),
+    ("grpc.server.max_pending_requests", MOST_CALLS // 2),
+    ("grpc.server.max_pending_requests_hard_limit", MOST_CALLS),
 )
 
 
