@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import secrets
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -216,6 +217,14 @@ def test_error_codes_are_carried_on_however_long(code: str) -> None:
     with pytest.raises(PlatformError) as caught:
         read(400, {"error": code, "error_description": "Value passed for the token was invalid (code 89)."})
     assert caught.value.text == f"400 {code} Value passed for the token was invalid (code 89)."
+
+
+@pytest.mark.parametrize("text", ["a" * 8_000, "a-" * 4_000, "aA" * 32_000, "%2d" * 20_000, "a " * 32_000])
+def test_an_error_text_however_long_holds_up_nobody(text: str) -> None:
+    began = time.thread_time()
+    with pytest.raises(PlatformError):
+        read(400, {"error": "invalid_request", "error_description": text})
+    assert time.thread_time() - began < 0.5
 
 
 def test_a_refused_code_is_not_named() -> None:
