@@ -194,10 +194,14 @@ class Refresher:
         with lane.gate.waiting(grant.platform, caller):
             if not await lane.gate.turn():
                 return "held"
-            claimed = await self._claim_on_demand(grant, lane, caller)
+            claimed: list[ClaimedGrant] | None = None
+            try:
+                claimed = await self._claim_on_demand(grant, lane, caller)
+            finally:
+                if not claimed:
+                    lane.gate.leave()
             if claimed:
                 return await self._one(claimed[0], lane)
-            lane.gate.leave()
             if claimed is None:
                 return NOT_STORED
             await self._winner(grant)

@@ -124,6 +124,23 @@ async def test_who_waited_for_a_turn_sends_nothing_into_a_pause(house: House) ->
     assert house.gate.in_flight == 0
 
 
+async def test_a_claim_on_demand_that_fails_in_whatever_way_gives_its_place_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = await house.connect()
+    house.clock.offset += timedelta(minutes=30)
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no fault that anybody has thought of")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "claim_grants", broken)
+        with pytest.raises(RuntimeError):
+            await house.fresh.refresh(CALLER, account.id, None)
+    assert house.gate.in_flight == 0
+    assert (await house.fresh.refresh(CALLER, account.id, None))[1]
+
+
 async def test_what_was_claimed_before_a_wait_began_is_not_sent_into_it(house: House) -> None:
     await connected(house, 14)
     house.clock.offset += DUE
