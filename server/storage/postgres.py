@@ -69,12 +69,12 @@ class PostgresEngine:
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
-        return await self._run(self._read, work, ANSWER_SECONDS)
+        return await self._look(work, ANSWER_SECONDS)
 
     async def survey(self, work: Work[T]) -> T:
         """A read that may take long; SURVEYS at a time. It is waited for as long as its statements take."""
         async with self._surveys:
-            return await self._run(self._read, work, None)
+            return await self._look(work, None)
 
     async def write(self, work: Work[T]) -> T:
         """Runs `work(database)` in a transaction, durable when it returns; it may run more than once, and counts once.
@@ -83,7 +83,7 @@ class PostgresEngine:
         the commit the outcome is not known: StoreUnavailable, and callers for whom that matters repeat an idempotent
         swap. It is carried out even if the caller stops waiting.
         """
-        return await self._run(self._write, work, ANSWER_SECONDS)
+        return await self._answer(self._begin(self._write, work), ANSWER_SECONDS)
 
     async def wipe(self) -> None:
         """Nothing to do here: old versions of rows are autovacuum's business, and old WAL files the server's."""
@@ -93,11 +93,25 @@ class PostgresEngine:
         self._threads.shutdown(wait=True)
         self.database.close()
 
-    async def _run(self, run: Callable[[Work[T]], T], work: Work[T], seconds: float | None) -> T:
-        """In a thread; what does not end in so many seconds goes on there, and its outcome is not known here."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, run, work)
+    async def _look(self, work: Work[T], seconds: float | None) -> T:
+        looking = self._begin(self._read, work)
+        try:
+            return await self._answer(looking, seconds)
+        finally:
+            looking.cancel()  # nobody waits for it any more
+
+    def _begin(self, run: Callable[[Work[T]], T], work: Work[T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, run, work)
+
+    async def _answer(self, running: asyncio.Future[T], seconds: float | None) -> T:
+        """What does not end in so many seconds goes on in its thread, and its outcome is not known here.
+
+        What has no thread by then is not begun any more: a claim that nobody waits for would count as sent, and a queue
+        from before would hold up a database that is back.
+        """
         done, _ = await asyncio.wait((running,), timeout=seconds)
         if not done:
+            running.cancel()
             raise StoreUnavailable("the database does not answer in time")
         return running.result()
 

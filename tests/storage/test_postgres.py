@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -189,6 +189,47 @@ async def test_who_looks_through_everything_is_waited_for(
     with pytest.raises(StoreUnavailable, match="in time"):
         await on_postgres.read(lambda database: database.execute_sql(slowly).fetchone())
     assert await on_postgres.survey(lambda database: database.execute_sql(slowly).fetchone()) == ("",)
+
+
+@pytest.fixture
+def one_thread(on_postgres: PostgresEngine) -> Iterator[PostgresEngine]:
+    engine = PostgresEngine(url_of(on_postgres), threads=1)
+    yield engine
+    engine.close()
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun(
+    one_thread: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, begun = threading.Event(), []
+    hanging = asyncio.create_task(one_thread.read(lambda _: go_on.wait(30)))
+    await asyncio.sleep(0)
+    try:
+        given_up = asyncio.create_task(one_thread.read(lambda _: begun.append("a read that was given up")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with monkeypatch.context() as short:
+            short.setattr(postgres, "ANSWER_SECONDS", 0.05)
+            with pytest.raises(StoreUnavailable):
+                await one_thread.write(lambda _: begun.append("a write that came too late"))
+    finally:
+        go_on.set()
+    await hanging
+    await one_thread.write(lambda _: begun.append("a write that is waited for"))
+    assert begun == ["a write that is waited for"]
+
+
+async def test_a_write_whose_caller_gives_up_in_the_queue_is_carried_out(one_thread: PostgresEngine) -> None:
+    go_on, begun = threading.Event(), []
+    hanging = asyncio.create_task(one_thread.read(lambda _: go_on.wait(30)))
+    await asyncio.sleep(0)
+    given_up = asyncio.create_task(one_thread.write(lambda _: begun.append("the write")))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    go_on.set()
+    await hanging
+    await one_thread.read(lambda _: None)
+    assert begun == ["the write"]
 
 
 async def test_a_statement_that_hangs_is_given_up(on_postgres: PostgresEngine) -> None:
