@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -40,6 +41,9 @@ PRAGMAS = {
     "secure_delete": 1,
 }
 BUSY_SECONDS = 5
+SURVEYS = 2
+"""Threads for reads that may go through whole tables, and for nothing else: who begins many of them, and gives up on
+them, delays no other."""
 
 
 class DatabaseUnusable(Exception):
@@ -101,6 +105,7 @@ class SqliteEngine:
             raise DatabaseUnusable(f"{path} is damaged, or no database; restore a backup of it") from error
         self._closed = False
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._surveys = ThreadPoolExecutor(SURVEYS, thread_name_prefix="sqlite-survey")
         self._writer = threading.Thread(target=self._write_all, name="sqlite-writer", daemon=True)
         self._writer.start()
 
@@ -114,14 +119,14 @@ class SqliteEngine:
             raise unavailable(error) from error
 
     async def survey(self, work: Work[T]) -> T:
-        """Runs `work(database)` in a thread, on a connection of its own. Raises StoreUnavailable."""
+        """Runs `work(database)` in one of SURVEYS threads, on a connection of its own. Raises StoreUnavailable."""
 
         def run() -> T:
             with self.database.connection_context():
                 return work(self.database)
 
         try:
-            return await asyncio.to_thread(run)
+            return await asyncio.get_running_loop().run_in_executor(self._surveys, run)
         except (peewee.PeeweeException, cysqlite.Error) as error:
             if not is_outage(error):
                 raise
@@ -148,6 +153,7 @@ class SqliteEngine:
         self._closed = True
         self._jobs.put(None)
         self._writer.join()
+        self._surveys.shutdown(wait=True)
         self.database.close()
         if self._lock is not None:
             os.close(self._lock)

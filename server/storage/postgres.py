@@ -18,7 +18,7 @@ import peewee
 from playhouse.db_url import parse
 
 from server.accounts.errors import StoreUnavailable
-from server.storage.engine import DatabaseUnusable
+from server.storage.engine import SURVEYS, DatabaseUnusable
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,7 @@ T = TypeVar("T")
 Work = Callable[[Any], T]
 
 THREADS = 8
-SURVEYS = 2
-"""Of the threads, those that reads may take that go through whole tables: who asks for many of them delays no other."""
+"""With those for surveys (`SURVEYS`), each of them has one connection."""
 CONNECT_SECONDS = 5
 LIMITS = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
 RETRIED = ("40001", "40P01", "23505")
@@ -59,8 +58,8 @@ class PostgresEngine:
             application_name="accounts",
             **KEEPALIVES,
         )
-        self._surveys = asyncio.Semaphore(SURVEYS)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="postgres")
+        self._surveys = ThreadPoolExecutor(SURVEYS, thread_name_prefix="postgres-survey")
         self.clock = DatabaseClock(self.database)
         try:
             self._connect()
@@ -69,12 +68,11 @@ class PostgresEngine:
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
-        return await self._look(work, ANSWER_SECONDS)
+        return await self._look(self._threads, work, ANSWER_SECONDS)
 
     async def survey(self, work: Work[T]) -> T:
-        """A read that may take long; SURVEYS at a time. It is waited for as long as its statements take."""
-        async with self._surveys:
-            return await self._look(work, None)
+        """A read that may take long, in threads of its own. It is waited for as long as its statements take."""
+        return await self._look(self._surveys, work, None)
 
     async def write(self, work: Work[T]) -> T:
         """Runs `work(database)` in a transaction, durable when it returns; it may run more than once, and counts once.
@@ -83,7 +81,8 @@ class PostgresEngine:
         the commit the outcome is not known: StoreUnavailable, and callers for whom that matters repeat an idempotent
         swap. It is carried out even if the caller stops waiting.
         """
-        return await self._answer(self._begin(self._write, work), ANSWER_SECONDS)
+        writing = asyncio.get_running_loop().run_in_executor(self._threads, self._write, work)
+        return await self._answer(writing, ANSWER_SECONDS)
 
     async def wipe(self) -> None:
         """Nothing to do here: old versions of rows are autovacuum's business, and old WAL files the server's."""
@@ -91,17 +90,15 @@ class PostgresEngine:
     def close(self) -> None:
         """Finishes what was begun and closes every connection."""
         self._threads.shutdown(wait=True)
+        self._surveys.shutdown(wait=True)
         self.database.close()
 
-    async def _look(self, work: Work[T], seconds: float | None) -> T:
-        looking = self._begin(self._read, work)
+    async def _look(self, threads: ThreadPoolExecutor, work: Work[T], seconds: float | None) -> T:
+        looking = asyncio.get_running_loop().run_in_executor(threads, self._read, work)
         try:
             return await self._answer(looking, seconds)
         finally:
             looking.cancel()  # nobody waits for it any more
-
-    def _begin(self, run: Callable[[Work[T]], T], work: Work[T]) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, run, work)
 
     async def _answer(self, running: asyncio.Future[T], seconds: float | None) -> T:
         """What does not end in so many seconds goes on in its thread, and its outcome is not known here.

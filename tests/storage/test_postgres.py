@@ -14,7 +14,7 @@ from server.accounts.errors import StoreUnavailable
 from server.accounts.model import Status
 from server.storage import postgres
 from server.storage.engine import DatabaseUnusable
-from server.storage.postgres import THREADS, PostgresEngine
+from server.storage.postgres import PostgresEngine
 from server.storage.schema import CounterRow
 from server.storage.store import Store
 from server.storage.vault import Vault
@@ -161,24 +161,6 @@ async def test_time_is_the_databases_and_a_jump_of_the_wall_clock_changes_nothin
     assert abs(before - database_time) < timedelta(seconds=1)
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert abs(await store.now() - before) < timedelta(seconds=5)
-
-
-async def test_reads_that_take_long_leave_most_of_the_pool_to_others(on_postgres: PostgresEngine) -> None:
-    go_on = threading.Event()
-
-    def look_through(database: Any) -> int:
-        go_on.wait(30)
-        return int(database.execute_sql("SELECT 1").fetchone()[0])
-
-    surveys = [asyncio.create_task(on_postgres.survey(look_through)) for _ in range(3 * THREADS)]
-    try:
-        await asyncio.sleep(0)
-        async with asyncio.timeout(10):
-            for _ in range(3 * THREADS):
-                await on_postgres.read(lambda database: database.execute_sql("SELECT 1").fetchone())
-    finally:
-        go_on.set()
-    assert await asyncio.gather(*surveys) == [1] * len(surveys)
 
 
 async def test_who_looks_through_everything_is_waited_for(
