@@ -31,6 +31,10 @@ CONNECT_SECONDS = 5
 LIMITS = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
 RETRIED = ("40001", "40P01", "23505")
 """Serialization failure, deadlock, and two who insert the same row: whoever lost runs again and finds it."""
+READ_ONLY = "25006"
+"""What a server says that was the primary until a failover, to those who are still connected."""
+TOO_SLOW = ("57014", "55P03")
+"""Over `statement_timeout` or `lock_timeout`: it would take as long again."""
 TRIES = 3
 ANSWER_SECONDS = 25.0
 """Longer than any statement may take: who waits for more waits for a server that is gone without a word."""
@@ -119,7 +123,7 @@ class PostgresEngine:
                 return work(self.database)
             except (peewee.OperationalError, peewee.InterfaceError) as error:
                 self._drop()
-                if attempt + 1 == TRIES:
+                if sqlstate(error) in TOO_SLOW or attempt + 1 == TRIES:
                     raise unavailable(error) from error
         raise AssertionError("unreachable")
 
@@ -140,6 +144,8 @@ class PostgresEngine:
                 peewee.InternalError,
             ) as error:
                 self._roll_back()
+                if sqlstate(error) == READ_ONLY:
+                    self._drop()  # a new connection finds the new primary
                 again = is_conflict(error) or (not committing and self.database.is_closed())
                 if not again or attempt + 1 == TRIES:
                     raise unavailable(error) from error
@@ -196,7 +202,11 @@ class DatabaseClock:
 
 
 def is_conflict(error: Exception) -> bool:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in RETRIED
+    return sqlstate(error) in RETRIED
+
+
+def sqlstate(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
 def unavailable(error: Exception) -> StoreUnavailable:

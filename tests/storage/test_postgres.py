@@ -173,6 +173,27 @@ async def test_who_looks_through_everything_is_waited_for(
     assert await on_postgres.survey(lambda database: database.execute_sql(slowly).fetchone()) == ("",)
 
 
+async def test_a_read_that_takes_too_long_is_not_begun_again(on_postgres: PostgresEngine) -> None:
+    tries = 0
+
+    def look(database: Any) -> None:
+        nonlocal tries
+        tries += 1
+        database.execute_sql("SET statement_timeout = 50")
+        database.execute_sql("SELECT pg_sleep(30)")
+
+    with pytest.raises(StoreUnavailable):
+        await on_postgres.read(look)
+    assert tries == 1
+
+
+async def test_a_connection_to_what_is_a_standby_since_a_failover_is_replaced(one_thread: PostgresEngine) -> None:
+    await one_thread.read(lambda database: database.execute_sql("SET default_transaction_read_only = on"))
+    await one_thread.write(lambda database: CounterRow.insert(name="one", value=1).execute(database))
+    query = "SELECT value FROM counters WHERE name = 'one'"
+    assert await one_thread.read(lambda database: database.execute_sql(query).fetchall()) == [(1,)]
+
+
 @pytest.fixture
 def one_thread(on_postgres: PostgresEngine) -> Iterator[PostgresEngine]:
     engine = PostgresEngine(url_of(on_postgres), threads=1)
