@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ import peewee
 from playhouse.db_url import parse
 
 from server.accounts.errors import StoreUnavailable
+from server.storage.clock import boottime
 from server.storage.engine import SURVEYS, DatabaseUnusable
 
 log = logging.getLogger(__name__)
@@ -176,29 +176,31 @@ class PostgresEngine:
 
 
 class DatabaseClock:
-    """The database's time: asked for now and then, and carried on by the monotonic clock in between.
+    """The database's time: asked for now and then, and carried on in between by a clock that nobody sets.
 
-    A jump of this machine's wall clock changes nothing. Tests move `offset`.
+    A jump of this machine's wall clock changes nothing, and a machine that was suspended knows that time went on: its
+    leases have ended meanwhile. Tests move `offset`.
     """
 
-    def __init__(self, database: peewee.PostgresqlDatabase) -> None:
+    def __init__(self, database: peewee.Database, steady: Callable[[], float] = boottime) -> None:
         self.offset = timedelta()
         self._database = database
+        self._steady = steady
         self._told: tuple[datetime, float] | None = None
 
     def __call__(self) -> datetime:
         if self._told is None:
             return datetime.now(UTC) + self.offset
-        time_then, monotonic_then = self._told
-        return time_then + timedelta(seconds=time.monotonic() - monotonic_then) + self.offset
+        time_then, steady_then = self._told
+        return time_then + timedelta(seconds=self._steady() - steady_then) + self.offset
 
     def sync(self) -> None:
         """Asks the database, if that was long ago; on the connection of the calling thread."""
-        if self._told is not None and time.monotonic() - self._told[1] < SYNC_SECONDS:
+        if self._told is not None and self._steady() - self._told[1] < SYNC_SECONDS:
             return
-        began = time.monotonic()
+        began = self._steady()
         [now] = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
-        self._told = (now.astimezone(UTC), (began + time.monotonic()) / 2)
+        self._told = (now.astimezone(UTC), (began + self._steady()) / 2)
 
 
 def is_conflict(error: Exception) -> bool:

@@ -13,8 +13,9 @@ import pytest
 from server.accounts.errors import StoreUnavailable
 from server.accounts.model import Status
 from server.storage import postgres
+from server.storage.clock import boottime
 from server.storage.engine import DatabaseUnusable
-from server.storage.postgres import PostgresEngine
+from server.storage.postgres import DatabaseClock, PostgresEngine
 from server.storage.schema import CounterRow
 from server.storage.store import Store
 from server.storage.vault import Vault
@@ -161,6 +162,16 @@ async def test_time_is_the_databases_and_a_jump_of_the_wall_clock_changes_nothin
     assert abs(before - database_time) < timedelta(seconds=1)
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert abs(await store.now() - before) < timedelta(seconds=5)
+
+
+async def test_a_machine_that_was_suspended_knows_that_its_leases_have_ended(on_postgres: PostgresEngine) -> None:
+    seconds = boottime()
+    clock = DatabaseClock(on_postgres.database, lambda: seconds)
+    await on_postgres.read(lambda _: clock.sync())
+    before = clock()
+    seconds += 600
+    assert clock() - before == timedelta(seconds=600)
+    assert on_postgres.clock._steady is boottime  # time.monotonic() stands still meanwhile
 
 
 async def test_who_looks_through_everything_is_waited_for(
