@@ -27,8 +27,8 @@ UNFINISHED = ".part"
 REWRAPPED = ".rewrapped"
 """The same entry under another key, not yet in its place."""
 RESERVE = ".reserve"
-RESERVE_BYTES = 512 * 1024
-"""Room for more entries than refreshes can be in flight (a block of 4 KiB each), given up when the disk is full."""
+RESERVE_BYTES = 2 * 1024 * 1024
+"""Room for twice as many entries (of 4 KiB) as refreshes can be in flight, given up when the disk is full."""
 
 
 class FileJournal:

@@ -3,12 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from synposter_accounts import AsyncAccounts
 
-from server.accounts.model import Status
+from server.accounts.grants import Refreshed, TokenSet
+from server.accounts.model import Secret, Status
+from server.app import IN_FLIGHT_CAP
+from server.platforms.catalog import PLATFORMS
+from server.storage.journal import FileJournal
+from server.storage.vault import Vault
 from tests.faults.broken_disks import failing_calls, filled, small_disk
 from tests.faults.processes import LONG, Fleet, fleet, until
 
@@ -89,6 +95,20 @@ async def test_reads_go_on_and_health_says_not_serving_until_it_can_be_written_a
                 [account] = [account async for account in accounts.list(profile_id)]
             assert account.handle == "ada"
         await until_serving(running, True)
+
+
+async def test_on_a_full_disk_the_journal_has_room_for_all_that_can_be_in_flight(
+    disk: Path, vault: Vault, new_id: Callable[[], str]
+) -> None:
+    journal = FileJournal(disk / "journal", vault, new_id)
+    await journal.make_ready()
+    in_flight = IN_FLIGHT_CAP * len(PLATFORMS)
+    end = datetime(2027, 1, 1, tzinfo=UTC)
+    with filled(disk):
+        for number in range(in_flight):
+            brought = TokenSet(Secret("a" * 1000), Secret("r" * 1000), end, ("tweet.read",))
+            await journal.keep(Refreshed(str(number), "profile", "twitter", 1, ("tweet.read",), brought, end))
+    assert journal.depth == in_flight and not journal.ready
 
 
 async def until_serving(running: Fleet, expected: bool) -> None:
