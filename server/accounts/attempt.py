@@ -151,11 +151,8 @@ class Attempts:
 
     async def _dead(self, grant: ClaimedGrant, lane: Lane, error: str) -> str:
         """The platform calls the grant dead. While it is doubted the verdict waits, and the account stays as it is."""
-        lane.gate.leave()  # what waits to be borne out must not keep others from bearing it out
-        try:
+        with lane.gate.stepping_aside():  # what waits to be borne out must not keep others from bearing it out
             stands = await lane.guard.stands(grant.id, grant.generation, self._verdict_limit)
-        finally:
-            lane.gate.enter()
         if stands:
             lost = lane.platform.rules.refresh_token_single_use and grant.sends > 0
             reason = StatusReason.REFRESH_OUTCOME_LOST if lost else StatusReason.REFRESH_REJECTED

@@ -50,7 +50,7 @@ class Gate:
         self._cap = in_flight_cap
         self._narrowed: int | None = None
         self._sleep = sleep
-        self._in_flight = 0
+        self._in_flight = self._claimed = 0
         self._waiting = Places(MOST_WAITING, MOST_OF_ONE)
         self._exchanging = Places(MOST_EXCHANGES, EXCHANGES_OF_ONE)
         self._closed = ""
@@ -105,7 +105,7 @@ class Gate:
         It goes before the scheduler's, on credit of their rate.
         """
         while not self.held:
-            if self._in_flight >= (self._cap if self._narrowed is None else self._narrowed):
+            if self._in_flight + self._claimed >= (self._cap if self._narrowed is None else self._narrowed):
                 await self._someone_left()
             elif not await self._waited_for(1 - self._burst):
                 self.enter()
@@ -136,6 +136,25 @@ class Gate:
     def leave(self) -> None:
         self._in_flight -= 1
         self._left.set()
+
+    @contextmanager
+    def stepping_aside(self) -> Iterator[None]:
+        """Leaves its place to others meanwhile, and comes back without asking. Nothing begins by that."""
+        self.leave()
+        try:
+            yield
+        finally:
+            self._in_flight += 1
+
+    @contextmanager
+    def claiming(self, many: int) -> Iterator[None]:
+        """Keeps so many places for what is being claimed: they are entered as soon as that is done."""
+        self._claimed += many
+        try:
+            yield
+        finally:
+            self._claimed -= many
+            self._left.set()
 
     # --- what holds it
 

@@ -70,9 +70,10 @@ class Refresher:
         try:
             # What went to the journal since the last claim is stored first: its grant comes up when its lease ends.
             while (room := await lane.gate.room()) > 0 and await self.can_store():
-                claimed = await self._claim_due(platform_id, room, first_sends_only=lane.gate.probing)
-                if not claimed and lane.breaker.risks_a_last_try():
-                    claimed = await self._claim_due(platform_id, 1)
+                with lane.gate.claiming(room):
+                    claimed = await self._claim_due(platform_id, room, first_sends_only=lane.gate.probing)
+                    if not claimed and lane.breaker.risks_a_last_try():
+                        claimed = await self._claim_due(platform_id, 1)
                 begun += len(claimed)
                 for grant in claimed:
                     self._begin(grant, lane)

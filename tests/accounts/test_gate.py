@@ -168,3 +168,25 @@ def test_a_shorter_hold_that_pauses_is_not_lost_behind_a_longer_one_that_does_no
         assert gate.paused == ("one" if first else "other")
         time.seconds += 301
         assert (bool(gate.paused), bool(gate.held)) == (False, True)
+
+
+async def test_a_place_that_is_left_to_others_for_a_while_costs_the_rate_nothing(time: Time) -> None:
+    gate = Gate(8, rate=10, clock=time, sleep=time.sleep)
+    gate.enter()
+    with gate.stepping_aside():
+        assert gate.in_flight == 0
+    assert gate.in_flight == 1
+    began = time.seconds
+    await gate.room()
+    assert time.seconds - began == pytest.approx(0.1, abs=0.002)
+
+
+async def test_what_is_being_claimed_has_its_places(time: Time) -> None:
+    gate = Gate(8)
+    with gate.claiming(7):
+        assert await gate.turn()
+        waiting = asyncio.create_task(gate.turn())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting and gate.in_flight == 2

@@ -104,6 +104,35 @@ async def test_a_hundred_who_ask_at_once_stay_within_the_cap(house: House) -> No
     assert most == 16 and house.platform.count("refresh") == 100
 
 
+async def test_who_asks_while_a_claim_is_under_way_stays_within_the_cap_with_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = await connected(house, 30)
+    house.clock.offset += DUE
+    asking: list[asyncio.Task[Any]] = []
+    go_on, most, claim_due = asyncio.Event(), 0, house.store.claim_due
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        asking.extend(asyncio.create_task(house.fresh.refresh(CALLER, account.id, None)) for account in accounts[:10])
+        await asyncio.sleep(0.2)
+        return await claim_due(*arguments, **options)
+
+    async def hang(_: str) -> None:
+        nonlocal most
+        most = max(most, house.gate.in_flight)
+        await go_on.wait()
+
+    house.platform.before["refresh"] = hang
+    monkeypatch.setattr(house.store, "claim_due", slow)
+    working = asyncio.create_task(house.refresher.work_off("twitter"))
+    await house.platform.until_called("refresh", 16)
+    monkeypatch.undo()
+    go_on.set()
+    await asyncio.gather(working, *asking)
+    await house.refresher.settled()
+    assert most <= 16
+
+
 async def test_who_waited_for_a_turn_sends_nothing_into_a_pause(house: House) -> None:
     accounts = await connected(house, 17)
     house.clock.offset += timedelta(minutes=30)
