@@ -92,7 +92,7 @@ class Sender:
 
     async def send(self, request: HttpRequest, limit: timedelta) -> HttpReply:
         """The reply, whatever its status, within `limit`. Raises NotSent, or OutcomeUnknown with what arrived."""
-        received = bytearray()
+        received, status = bytearray(), None
         try:
             async with (
                 TimeLimit(limit),
@@ -105,16 +105,18 @@ class Sender:
                     timeout=connect_timeout(limit),
                 ) as response,
             ):
+                status = response.status
                 while chunk := await response.content.read(READ_SIZE):
                     received += chunk
                     if len(received) > LARGEST_REPLY:
-                        raise OutcomeUnknown("the reply is too large", status=response.status, reply=bytes(received))
+                        raise OutcomeUnknown("the reply is too large", status=status, reply=bytes(received))
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return HttpReply(response.status, bytes(received), headers)
+                return HttpReply(status, bytes(received), headers)
         except NEVER_SENT as error:
             raise NotSent(f"not sent: {type(error).__name__}") from None
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
-            raise OutcomeUnknown(f"no answer: {type(error).__name__}", reply=bytes(received)) from None
+            why = f"no answer: {type(error).__name__}"
+            raise OutcomeUnknown(why, status=status, reply=bytes(received)) from None
 
     async def close(self) -> None:
         if self._session is not None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from server.accounts.errors import PlatformError
+from server.accounts.errors import OutcomeUnknown, PlatformError
 from server.accounts.flow import Endpoints
 from server.accounts.gate import MOST_EXCHANGES
 from server.accounts.grants import TokenSet
@@ -79,7 +79,13 @@ class RegisteredPlatform:
             self._definition, self._registration, token_set.refresh_token, self.endpoints.token
         )
         now = self._now()  # before it is sent: a slow answer must not make the expiry late
-        reply = await self._sender.send(request, self._token_timeout)
+        try:
+            reply = await self._sender.send(request, self._token_timeout)
+        except OutcomeUnknown as error:
+            # An object says itself where it ends: the only live pair may have come whole before the connection broke.
+            reply = HttpReply(error.status or 0, error.reply)
+            if oauth.granted(reply) is None:
+                raise
         return oauth.read_refresh(self._definition, self._registration, reply, token_set, now)
 
     def read_again(self, reply: Secret, token_set: TokenSet) -> TokenSet | None:

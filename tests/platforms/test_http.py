@@ -169,29 +169,56 @@ async def test_a_drip_over_tls_ends_at_the_deadline_too(
     assert len(found.received) == 1
 
 
-async def test_an_answer_that_is_cut_off_keeps_what_arrived(sender: Sender) -> None:
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD)
-        await writer.drain()
-        writer.close()
+ENDS = {
+    "too short for its length": b"Content-Length: 500\r\n\r\n%b",
+    "without a last chunk": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n",
+}
+"""Heads and bodies of answers whose end is missing."""
 
-    async with peer(answer) as found:
+
+def cut_off(ending: str, body: bytes, then: Answer) -> Answer:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        parts = (len(body), body) if b"%x" in ENDS[ending] else (body,)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + ENDS[ending] % parts)
+        await writer.drain()
+        await then(writer)
+
+    return answer
+
+
+async def ends(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@pytest.mark.parametrize("ending", ENDS)
+async def test_an_answer_that_is_cut_off_keeps_what_arrived(sender: Sender, ending: str) -> None:
+    async with peer(cut_off(ending, GOOD[:-1], ends)) as found:
         with pytest.raises(OutcomeUnknown) as caught:
             await refresh(registered(found.url, sender))
-    assert caught.value.reply == GOOD
+    assert (caught.value.reply, caught.value.status) == (GOOD[:-1], 200)
+
+
+@pytest.mark.parametrize("then", [ends, resets, hangs])
+@pytest.mark.parametrize("ending", ENDS)
+async def test_a_pair_that_came_whole_is_not_lost_with_the_end_of_its_answer(
+    sender: Sender, ending: str, then: Answer
+) -> None:
+    async with peer(cut_off(ending, GOOD, then)) as found:
+        refreshed = await refresh(registered(found.url, sender, SHORT))
+    assert refreshed.refresh_token is not None and refreshed.refresh_token.reveal() == "rt-canary"
 
 
 @both
 async def test_an_answer_that_is_too_large_keeps_its_beginning(send: Send, sender: Sender) -> None:
-    async with peer(says(http(GOOD + b" " * LARGEST_REPLY))) as found:
+    async with peer(says(http(GOOD[:-1] + b" " * LARGEST_REPLY))) as found:
         with pytest.raises(OutcomeUnknown, match="too large") as caught:
             await send(registered(found.url, sender))
-    assert caught.value.reply.startswith(GOOD)
+    assert caught.value.reply.startswith(GOOD[:-1])
 
 
 @both
 async def test_a_small_answer_that_unpacks_to_much_is_cut_off(send: Send, sender: Sender) -> None:
-    bomb = gzip.compress(GOOD + b" " * (32 * 1024 * 1024))
+    bomb = gzip.compress(GOOD[:-1] + b" " * (32 * 1024 * 1024))
     assert len(bomb) < LARGEST_REPLY
     async with peer(says(http(bomb, "200 OK", "Content-Encoding: gzip"))) as found:
         with pytest.raises(OutcomeUnknown, match="too large") as caught:
