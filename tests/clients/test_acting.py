@@ -149,6 +149,13 @@ async def test_usage_is_of_an_account_or_of_a_profile(client: Either, told: Told
             await client.call("list_usage", **neither_or_both)
 
 
+async def test_a_time_without_a_zone_is_refused_since_it_could_mean_any(client: Either, told: Told) -> None:
+    for name in ("start_time", "end_time"):
+        with pytest.raises(ValueError, match=name):
+            await client.call("list_usage", "1", **{name: TIME.replace(tzinfo=None)})
+    assert told.requests == []
+
+
 async def test_a_list_of_usage_is_tried_again(client: Either, told: Told) -> None:
     told.line = [failure(code_pb2.UNAVAILABLE, info("STORE_UNAVAILABLE"))]
     assert await client.call("list_usage", "1") == []

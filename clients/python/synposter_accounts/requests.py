@@ -113,7 +113,7 @@ def usage(
     end_time: datetime | None,
     page_size: int | None,
 ) -> platform_pb.ListUsageRequest:
-    """Raises ValueError unless exactly one of account and profile is given."""
+    """Raises ValueError unless exactly one of account and profile is given, and for a time without a zone."""
     if (account_id is None) == (profile_id is None):
         raise ValueError("give either account_id or profile_id")
     request = platform_pb.ListUsageRequest(page_size=page_size or 0)
@@ -121,8 +121,9 @@ def usage(
         request.account_id = account_id
     if profile_id is not None:
         request.profile_id = profile_id
-    if start_time is not None:
-        request.start_time.FromDatetime(start_time)
-    if end_time is not None:
-        request.end_time.FromDatetime(end_time)
+    for name, time in (("start_time", start_time), ("end_time", end_time)):
+        if time is not None:
+            if time.utcoffset() is None:
+                raise ValueError(f"{name} needs a time zone, such as datetime.now(UTC) has")
+            getattr(request, name).FromDatetime(time)
     return request
