@@ -1,5 +1,6 @@
 """What the clients raise: one class per reason, with its facts, and which calls are tried again."""
 
+import asyncio
 import pickle
 import re
 from datetime import timedelta
@@ -150,6 +151,21 @@ async def test_a_service_that_is_not_there_is_unreachable(kind: type) -> None:
     async with Either(kind, "127.0.0.1:1") as nobody:
         error = await raised_by(nobody)
     assert (type(error), error.reason) == (ServiceUnreachable, "")
+
+
+async def test_a_call_under_way_when_its_client_is_closed_is_unreachable_and_a_later_one_is_a_mistake(
+    client: Either, told: Told
+) -> None:
+    told.line = [HANG]
+    under_way = asyncio.create_task(raised_by(client))
+    async with asyncio.timeout(10):
+        while not told.requests:  # noqa: ASYNC110  (the service's thread tells)
+            await asyncio.sleep(0.01)
+    await client.close()
+    error = await under_way
+    assert isinstance(error, ServiceUnreachable) and error.may_have_been_done
+    with pytest.raises(ValueError, match="closed"):
+        await client.call("revoke", "1")
 
 
 @pytest.mark.parametrize("kind", [Accounts, AsyncAccounts])

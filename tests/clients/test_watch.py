@@ -230,11 +230,41 @@ async def test_a_mirror_whose_client_is_closed_says_so(client: Either, told: Tol
         await until(is_told)
 
 
+async def test_a_mirror_that_was_not_entered_or_was_left_does_not_look_empty_or_true(
+    client: Either, told: Told
+) -> None:
+    told.line = [listing("a", "1")]
+    mirrored = Mirrored(client, "p")
+    with pytest.raises(ValueError, match="not entered"):
+        len(mirrored.mirror)
+    async with mirrored as mirror:
+        assert "1" in mirror
+    for look in (len, list, lambda mirror: mirror.get("1")):
+        with pytest.raises(ValueError, match="was left"):
+            look(mirror)
+
+
+async def test_a_watch_of_a_client_that_is_closed_ends_with_an_error_and_cancels_no_task(
+    client: Either, told: Told
+) -> None:
+    told.line = [listing("a", "1")]
+    watch = Following(client, "p")
+    await watch.next()
+    waiting = asyncio.create_task(watch.next())
+    await asyncio.sleep(0.05)
+    await client.close()
+    with pytest.raises(ValueError, match="closed"):
+        await waiting
+    with pytest.raises(ValueError, match="closed"):
+        await Following(client, "p").next()
+
+
 async def test_a_mirror_does_not_wait_for_ever(told: Told, served: Any) -> None:
     from synposter_accounts import Accounts, AsyncAccounts
 
     for kind in (Accounts, AsyncAccounts):
         async with Either(kind, served[1], timeout=0.2) as client:
-            with pytest.raises(DeadlineExceeded):
+            with pytest.raises(DeadlineExceeded) as raised:
                 async with Mirrored(client, "p"):
                     pass
+            assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from synposter.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
 
 from synposter_accounts import connection, requests
 from synposter_accounts.acting import Answer, Usage, to_answer, to_usage
-from synposter_accounts.errors import from_rpc
+from synposter_accounts.errors import AccountsError, ServiceUnreachable, from_rpc
 from synposter_accounts.mirror import AsyncMirror
 from synposter_accounts.model import (
     Account,
@@ -40,8 +41,8 @@ class AsyncAccounts:
     """Connected Accounts at `target`, as the caller whose API key is given. Every call may take `timeout` seconds,
     its retries included; a list makes one call a page.
 
-    All methods raise AccountsError. Raises ValueError for a target beyond this machine without credentials, and for a
-    key that is not visible ASCII.
+    All methods raise AccountsError, and ValueError once it is closed. Make it where the event loop runs. Raises
+    ValueError for a target beyond this machine without credentials, and for a key that is not visible ASCII.
     """
 
     def __init__(
@@ -117,8 +118,9 @@ class AsyncAccounts:
     async def refresh(self, account_id: str, *, min_remaining_lifetime: timedelta | None = None) -> Refreshed:
         """Sees that the access token lives for at least this long; None asks for a refresh whatever is left of it.
 
-        The service keeps accounts fresh by itself: this is for those who cannot wait. A failed refresh raises only
-        where the access token has ended: AccountExpired, AccountRevoked, PlatformPaused, PlatformUnavailable.
+        The service keeps accounts fresh by itself: this is for those who cannot wait. Within the service's
+        `min_interval` (a minute) of a refresh or connect nothing is sent. A failed refresh raises only where the access
+        token has ended: AccountExpired, AccountRevoked, PlatformPaused, PlatformUnavailable.
         """
         request = requests.refresh(account_id, min_remaining_lifetime)
         return to_refreshed(await self._call(self._stub.RefreshAccount, request))
@@ -134,15 +136,17 @@ class AsyncAccounts:
         """
         course = Course(profile_id, platform, resume_token)
         while True:
-            error = None
-            call = self._stub.WatchAccounts(course.request, metadata=self._metadata)
+            error, call = None, None
             try:
-                async for response in call:
-                    yield course.read(response)
-            except grpc.RpcError as failed:
-                error = from_rpc(failed)
+                with told():
+                    call = self._stub.WatchAccounts(course.request, metadata=self._metadata)
+                    async for response in call:
+                        yield course.read(response)
+            except AccountsError as failed:
+                error = failed
             finally:
-                call.cancel()
+                if call is not None:
+                    call.cancel()
             await asyncio.sleep(course.seconds_to_wait(error))
 
     def mirror(self, profile_id: str | None = None, *, platform: str | None = None) -> AsyncMirror:
@@ -207,7 +211,7 @@ class AsyncAccounts:
     ) -> AsyncIterator[Usage]:
         """For what an account, or all of a profile, was used, by whom and when: the newest first, page by page.
 
-        Raises ValueError unless one of the two is given; AccountNotFound.
+        Times are aware. Raises ValueError unless one of the two is given; AccountNotFound.
         """
         request = requests.usage(account_id, profile_id, start_time, end_time, page_size)
         while True:
@@ -230,7 +234,24 @@ class AsyncAccounts:
         await self.close()
 
     async def _call(self, method: Any, request: Any, seconds: float | None = None) -> Any:
-        try:
+        with told():
             return await method(request, metadata=self._metadata, timeout=seconds or self._timeout)
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """gRPC's failures as this client tells them: AccountsError, and ValueError once it is closed.
+
+    gRPC cancels whoever waits for a client that is being closed; a task that nobody cancelled must not end so.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc(error) from None
+    except grpc.aio.UsageError:
+        raise ValueError("this client was closed") from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ServiceUnreachable("this client was closed", code=grpc.StatusCode.CANCELLED) from None

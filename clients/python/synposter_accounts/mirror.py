@@ -8,18 +8,20 @@ import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Self
 
+import grpc
+
 from synposter_accounts.errors import DeadlineExceeded
 from synposter_accounts.model import Account, Change, Listing, News
 from synposter_accounts.watching import Watch
 
 
 class MirroredAccounts(Mapping[str, Account]):
-    """Accounts by id, as they were told last. Once they cannot be kept true any more, every look at them raises why."""
+    """Accounts by id, as they were told last. While they are not kept true, every look at them raises why."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
         self._listed: set[str] = set()
-        self._error: Exception | None = None
+        self._error: Exception | None = ValueError("this mirror was not entered: use it in a `with`")
 
     def take(self, news: News) -> bool:
         """Says whether all accounts are known with it."""
@@ -34,6 +36,7 @@ class MirroredAccounts(Mapping[str, Account]):
                     # What is gone was deleted while nobody watched.
                     for account_id in self._accounts.keys() - self._listed:
                         del self._accounts[account_id]
+                    self._error = None
                 return news.complete
             case Change(account=None):
                 self._accounts.pop(news.account_id, None)
@@ -43,6 +46,9 @@ class MirroredAccounts(Mapping[str, Account]):
 
     def fail(self, error: Exception) -> None:
         self._error = error
+
+    def leave(self) -> None:
+        self.fail(ValueError("this mirror was left, and is not kept true any more"))
 
     def __getitem__(self, account_id: str) -> Account:
         return self._known()[account_id]
@@ -74,7 +80,7 @@ class Mirror(MirroredAccounts):
             for news in self._watch:
                 if self.take(news):
                     self._ready.set()
-        except Exception as error:  # also gRPC's ValueError where the client was closed
+        except Exception as error:  # also ValueError where the client was closed
             self.fail(error)
         finally:
             self._ready.set()
@@ -84,13 +90,14 @@ class Mirror(MirroredAccounts):
         self._thread.start()
         if not self._ready.wait(self._timeout):
             self._watch.close()
-            raise DeadlineExceeded(f"the accounts were not listed in {self._timeout:g} s")
+            raise late(self._timeout)
         self._known()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._watch.close()
         self._thread.join()
+        self.leave()
 
 
 class AsyncMirror(MirroredAccounts):
@@ -101,7 +108,6 @@ class AsyncMirror(MirroredAccounts):
         self._watch = watch
         self._timeout = timeout
         self._ready = asyncio.Event()
-        self._leaving = False
 
     async def _follow(self) -> None:
         try:
@@ -110,10 +116,6 @@ class AsyncMirror(MirroredAccounts):
                     self._ready.set()
         except Exception as error:
             self.fail(error)
-        except asyncio.CancelledError:
-            if not self._leaving:  # gRPC cancels who reads from a client that is closed
-                self.fail(ValueError("the client of this mirror was closed"))
-            raise
         finally:
             self._ready.set()
 
@@ -127,7 +129,7 @@ class AsyncMirror(MirroredAccounts):
         except BaseException as error:
             await self._end()
             if isinstance(error, TimeoutError):
-                raise DeadlineExceeded(f"the accounts were not listed in {self._timeout:g} s") from None
+                raise late(self._timeout) from None
             raise
         return self
 
@@ -135,7 +137,12 @@ class AsyncMirror(MirroredAccounts):
         await self._end()
 
     async def _end(self) -> None:
-        self._leaving = True
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        self.leave()
+
+
+def late(seconds: float) -> DeadlineExceeded:
+    text = f"the accounts were not listed in {seconds:g} s"
+    return DeadlineExceeded(text, code=grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -37,8 +37,8 @@ class Accounts:
     """Connected Accounts at `target`, as the caller whose API key is given. Every call may take `timeout` seconds,
     its retries included; a list makes one call a page.
 
-    All methods raise AccountsError. Raises ValueError for a target beyond this machine without credentials, and for a
-    key that is not visible ASCII.
+    All methods raise AccountsError, and ValueError once it is closed. Raises ValueError for a target beyond this
+    machine without credentials, and for a key that is not visible ASCII.
     """
 
     def __init__(
@@ -113,8 +113,9 @@ class Accounts:
     def refresh(self, account_id: str, *, min_remaining_lifetime: timedelta | None = None) -> Refreshed:
         """Sees that the access token lives for at least this long; None asks for a refresh whatever is left of it.
 
-        The service keeps accounts fresh by itself: this is for those who cannot wait. A failed refresh raises only
-        where the access token has ended: AccountExpired, AccountRevoked, PlatformPaused, PlatformUnavailable.
+        The service keeps accounts fresh by itself: this is for those who cannot wait. Within the service's
+        `min_interval` (a minute) of a refresh or connect nothing is sent. A failed refresh raises only where the access
+        token has ended: AccountExpired, AccountRevoked, PlatformPaused, PlatformUnavailable.
         """
         request = requests.refresh(account_id, min_remaining_lifetime)
         return to_refreshed(self._call(self._stub.RefreshAccount, request))
@@ -190,7 +191,7 @@ class Accounts:
     ) -> Iterator[Usage]:
         """For what an account, or all of a profile, was used, by whom and when: the newest first, page by page.
 
-        Raises ValueError unless one of the two is given; AccountNotFound.
+        Times are aware. Raises ValueError unless one of the two is given; AccountNotFound.
         """
         request = requests.usage(account_id, profile_id, start_time, end_time, page_size)
         while True:
