@@ -74,6 +74,9 @@ class Attempts:
         self._request_limit = request_limit
         self._min_interval = min_interval
         self._verdict_limit = verdict_limit
+        self.unsaved: set[str] = set()
+        """Grants whose answer is in memory alone. Their lease may be over when the database is back: claimed then, they
+        would be sent once more, with a spent refresh token."""
 
     async def run(self, grant: ClaimedGrant, lane: Lane) -> str:
         """What became of it, in a word for metrics and logs. Raises StoreUnavailable if that was not recorded."""
@@ -134,20 +137,24 @@ class Attempts:
 
     async def _save(self, refreshed: Refreshed) -> str:
         """Persist first: into the database, else into the journal; and nothing gives up before one has it."""
-        while True:
-            try:
-                return OUTCOMES[await self._store.commit_refresh(refreshed)]
-            except Exception as error:
-                # Whatever is wrong with the database, what it did not take is kept elsewhere.
-                log.error("the database does not take a token set", extra={"why": type(error).__name__})
-            try:
-                await self._journal.keep(refreshed)
-                return "journaled"
-            except OSError as error:
-                log.critical(
-                    "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}
-                )
-            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+        try:
+            while True:
+                try:
+                    return OUTCOMES[await self._store.commit_refresh(refreshed)]
+                except Exception as error:
+                    # Whatever is wrong with the database, what it did not take is kept elsewhere.
+                    log.error("the database does not take a token set", extra={"why": type(error).__name__})
+                self.unsaved.add(refreshed.grant_id)
+                try:
+                    await self._journal.keep(refreshed)
+                    return "journaled"
+                except OSError as error:
+                    log.critical(
+                        "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}
+                    )
+                await asyncio.sleep(SAVE_AGAIN_SECONDS)
+        finally:
+            self.unsaved.discard(refreshed.grant_id)
 
     async def _dead(self, grant: ClaimedGrant, lane: Lane, error: str) -> str:
         """The platform calls the grant dead. While it is doubted the verdict waits, and the account stays as it is."""
@@ -189,15 +196,19 @@ class Attempts:
         self, grant: ClaimedGrant, due_time: datetime, error: str, *, spent: bool, reply: bytes = b""
     ) -> None:
         retry = Retry(GrantState.UNKNOWN, due_time, spent=spent)
-        while True:
-            try:
-                await self._store.release(grant, retry, error=error, reply=reply)
-                return
-            except StoreUnavailable:
-                if not reply:
-                    raise  # the lease ends by itself, to the same effect
-            # An unreadable reply may hold the only live token: nothing gives it up before it is stored.
-            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+        try:
+            while True:
+                try:
+                    await self._store.release(grant, retry, error=error, reply=reply)
+                    return
+                except StoreUnavailable:
+                    if not reply:
+                        raise  # the lease ends by itself, to the same effect
+                # An unreadable reply may hold the only live token: nothing gives it up before it is stored.
+                self.unsaved.add(grant.id)
+                await asyncio.sleep(SAVE_AGAIN_SECONDS)
+        finally:
+            self.unsaved.discard(grant.id)
 
     async def _later(self, grant: ClaimedGrant, lane: Lane, error: PlatformError) -> str:
         """Nothing was spent: try again later, and leave the platform alone where it refuses us or asks for it.

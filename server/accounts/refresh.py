@@ -101,7 +101,9 @@ class Refresher:
             return await asyncio.shield(attempt)
 
     async def can_store(self) -> bool:
-        """Whether what a platform will answer can be kept, and the journal is empty: nothing is claimed otherwise."""
+        """Whether what a platform will answer can be kept, and what it answered is; nothing is claimed otherwise."""
+        if self._attempts.unsaved:
+            return False
         try:
             await self._journal.make_ready()
         except OSError as error:

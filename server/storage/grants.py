@@ -186,7 +186,9 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
     if row is not None and row.state == GrantState.REVOKING:
         revocations.drop_stub(tx, row)
         return False
-    unread_reply = {"unread_reply": unread.added(tx, row, reply)} if row is not None and reply else {}
+    if row is not None and reply and row.generation == claimed.generation:
+        # Whoever has the lease by now: it may hold the only live token.
+        unread.keep(tx, row, reply)
     released = (
         GrantRow.update(
             state=retry.state,
@@ -196,7 +198,6 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
             lease_owner=None,
             lease_expire_time=None,
             last_error=error,
-            **unread_reply,
         )
         .where(still_ours(claimed))
         .execute(tx.database)

@@ -20,14 +20,15 @@ MOST_REPLIES = 2
 """A refresh token is sent twice at most."""
 
 
-def added(tx: Transaction, row: Any, reply: bytes) -> bytes:
-    """The sealed replies of a grant with one more: the first may hold what the second does not."""
+def keep(tx: Transaction, row: Any, reply: bytes) -> None:
+    """Seals one more reply with its grant: the first may hold what the second does not."""
     try:
         known = opened(tx, row) if row.unread_reply is not None else []
     except SealBroken:
         known = []
     replies = [*known, reply[:LONGEST_REPLY].decode("utf-8", "replace")][-MOST_REPLIES:]
-    return tx.vault.seal(json.dumps(replies).encode(), bound(row))
+    sealed = tx.vault.seal(json.dumps(replies).encode(), bound(row))
+    GrantRow.update(unread_reply=sealed).where(GrantRow.id == row.id).execute(tx.database)
 
 
 def find(tx: Transaction) -> tuple[UnreadReplies, ...]:

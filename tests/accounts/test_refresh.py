@@ -405,6 +405,43 @@ async def test_a_token_set_that_nothing_takes_is_kept_in_memory_until_something_
     assert (await house.account(account.id)).last_refresh_time is not None
 
 
+async def test_nothing_is_claimed_before_what_is_in_memory_alone_is_stored(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await due_account(house)
+    in_memory = asyncio.Event()
+
+    async def full(_: object) -> None:
+        in_memory.set()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(house.store, "commit_refresh", away)
+        broken.setattr(house.journal, "keep", full)
+        await house.refresher.work_off("twitter")
+        await in_memory.wait()
+        house.clock.offset += timedelta(hours=3)
+    assert await house.refresher.work_off("twitter") == 0, "its lease is over, and its access token has ended"
+    await house.refresher.settled()
+    await house.refresher.run_once()
+    assert sent(house) == ["rt-1", "rt-2"]
+
+
+async def test_an_unreadable_reply_is_kept_also_where_another_process_has_the_lease_by_now(house: House) -> None:
+    account = await due_account(house)
+    go_on = asyncio.Event()
+    house.platform.answer_next("refresh", go_on, OutcomeUnknown("html", reply=b"<html>at-canary"))
+    await house.refresher.work_off("twitter")
+    await house.platform.until_called("refresh")
+    house.clock.offset += timedelta(minutes=2)
+    taken = await house.store.claim_due("twitter", owner="another", lease=timedelta(minutes=1), limit=1)
+    assert [grant.id for grant in taken] == [account.grant_id]
+    go_on.set()
+    await house.refresher.settled()
+    [unread] = await house.store.unread()
+    assert [reply.reveal() for reply in unread.replies] == ["<html>at-canary"]
+
+
 async def test_an_unreadable_reply_is_not_given_up_before_it_is_stored(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
