@@ -190,3 +190,22 @@ async def test_what_is_being_claimed_has_its_places(time: Time) -> None:
             await asyncio.sleep(0)
         assert not waiting.done()
     assert await waiting and gate.in_flight == 2
+
+
+async def test_those_who_wait_for_their_turn_get_it_in_order_and_one_at_a_time_looks() -> None:
+    looks, order = 0, []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(seconds)
+
+    gate = Gate(128, rate=200, sleep=sleep)
+
+    async def ask(number: int) -> None:
+        assert await gate.turn()
+        order.append(number)
+
+    await asyncio.gather(*map(ask, range(70)))
+    assert order == list(range(70))
+    assert looks <= 2 * (70 - 2 * 20), "forty may begin at once, half of them on credit"
