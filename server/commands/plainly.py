@@ -28,8 +28,15 @@ def told_plainly() -> Iterator[None]:
             click.echo(f"error: {problem}", err=True)
         sys.exit(2)
     except EXPECTED as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {plain(error)}", err=True)
         sys.exit(2)
+
+
+def plain(error: Exception) -> str:
+    """What the system says of a file, without its number: who runs commands does not know errors by it."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def load(config_file: Path | None) -> config.Settings:

@@ -75,6 +75,7 @@ def check_database(database: Database | None, refresh: Refresh | None) -> Iterat
         return
     try:
         parts = urlsplit(database.url)
+        _ = parts.port  # raises for one that is none
     except ValueError:
         parts = urlsplit("")
     if parts.scheme != "postgresql" or not parts.path.strip("/"):

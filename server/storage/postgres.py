@@ -68,7 +68,8 @@ class PostgresEngine:
         try:
             self._connect()
         except peewee.PeeweeException as error:
-            raise DatabaseUnusable(f"PostgreSQL does not answer: {type(error).__name__}") from None
+            # libpq says what is wrong, and to whom it spoke as whom; a password is never part of it.
+            raise DatabaseUnusable(f"PostgreSQL cannot be used: {str(error).partition(chr(10))[0]}") from None
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
