@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from server.accounts.callers import Permission
 from server.accounts.model import Block
 from server.commands.operate import columns, operator, shown
-from server.config import ALL, CallerSettings, ConfigError, Settings
+from server.config import ALL, CallerSettings, ConfigError, Settings, caller_problems
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -25,13 +25,18 @@ def new_key() -> tuple[str, str]:
 def new_section(name: str, digest: str, rights: dict[str, Sequence[str]]) -> list[str]:
     """The lines that let in a new caller with this key, wherever they stand. `rights` are its settings.
 
-    They begin with an empty one: the file that they are added to may end in the middle of a line. Raises ConfigError.
+    They begin with an empty one: the file that they are added to may end in the middle of a line. Raises ConfigError,
+    also for rights with which the server would not start.
     """
+    from server.parts import DEFINITIONS  # noqa: PLC0415 (imports the whole server)
+
     if not NAME.fullmatch(name):
         raise ConfigError(["a caller's name is 1 to 64 characters of [A-Za-z0-9_-]"])
     given = {"api_keys_sha256": [digest], **{setting: list(values) for setting, values in rights.items()}}
     if not given["routes"]:  # required with the permission act alone, and refused without it
         del given["routes"]
+    if problems := caller_problems(name, given, tuple(DEFINITIONS)):
+        raise ConfigError(problems)
     return ["", f"[callers.{name}]", *(f"{setting} = {json.dumps(values)}" for setting, values in given.items())]
 
 

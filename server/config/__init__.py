@@ -4,7 +4,7 @@ The keys are a contract; config.example.toml explains them. It may import `serve
 and the standard library.
 """
 
-from server.config.reader import ConfigError, load
+from server.config.reader import ConfigError, caller_problems, load
 from server.config.settings import SANDBOX_IDENTITY_INTERVAL, CallerSettings, Platform, Settings, Tls
 from server.config.text import to_text
 from server.config.values import ALL, split_address
@@ -17,6 +17,7 @@ __all__ = [
     "Platform",
     "Settings",
     "Tls",
+    "caller_problems",
     "load",
     "split_address",
     "to_text",

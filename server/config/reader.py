@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from server.config.checks import check, sound_each
-from server.config.settings import Database, Keys, Platform, Settings
+from server.config.checks import check, check_caller, sound_each
+from server.config.settings import CallerSettings, Database, Keys, Platform, Settings
 from server.config.tree import merged
 
 OPEN_SECTIONS = ("server", "log", "refresh", "retention")
@@ -67,6 +67,15 @@ def describe(error: Any) -> str:
     shown = error["loc"][0] in OPEN_SECTIONS and isinstance(error["input"], str | int | float)
     value = f" (it is {json.dumps(error['input'])})" if shown else ""
     return f"{key}: {error['msg'].removeprefix('Value error, ')}{value}"
+
+
+def caller_problems(name: str, section: dict[str, Any], known_platforms: tuple[str, ...]) -> list[str]:
+    """What is wrong with a caller's section that is not in a file yet."""
+    try:
+        caller = CallerSettings.model_validate(section)
+    except ValidationError as error:
+        return [f"callers.{name}.{describe(each)}" for each in error.errors()]
+    return list(check_caller(f"callers.{name}", caller, known_platforms))
 
 
 def unknown_variables(data: dict[str, Any]) -> Iterator[str]:
