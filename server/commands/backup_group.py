@@ -43,7 +43,7 @@ def backup_command(config_file: Path, file: Path) -> None:
 @MOVED
 @click.pass_obj
 def restore_command(config_file: Path, file: Path, moved: bool) -> None:
-    """Bring the backup FILE to where the settings say, and put it to use as `restored` does. Stop the servers first.
+    """Bring the backup FILE to where the settings say. Stop the servers first. Then it does what `restored` does.
 
     A SQLite file that is there is moved aside; a PostgreSQL database must be empty. Journal and keys stay.
     """
@@ -66,7 +66,7 @@ def restore_command(config_file: Path, file: Path, moved: bool) -> None:
 @click.option("--unmarked", is_flag=True, help="Also where nothing in the database shows that it was restored.")
 @click.pass_obj
 def restored_command(config_file: Path, moved: bool, unmarked: bool) -> None:
-    """Put a database to use that was restored by other means, before any server is started.
+    """Put to use a database that was restored by other means. Do it before any server is started.
 
     Every refresh token that works once may have been used since the backup, and must not be sent again: its grant
     becomes suspect. Its access token is served while it lives; what then, operators say: see `grants suspect`.
@@ -83,7 +83,7 @@ def put_to_use(settings: Any, **how: bool) -> None:
 @click.group("suspect", invoke_without_command=True)
 @click.pass_context
 def suspect_group(context: click.Context) -> None:
-    """Count the grants whose refresh token may be spent since a restore, or decide about them.
+    """Count the grants that are suspect since a restore, or decide. Their refresh tokens may be spent.
 
     Those whose access token has ended were refreshed since the backup if the service was up until then: give them up.
     The others may not have been: try them. A try of a spent one ends what is left of its grant at the platform.
@@ -112,7 +112,7 @@ def chosen(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def suspect_try(config_file: Path, /, *, everything: bool, yes: bool, **which: Any) -> None:
-    """Send refresh tokens once more, shortly before their access tokens end, or now where those have ended."""
+    """Send their refresh tokens once more. That is shortly before the access tokens end, or now where they have."""
     with told_plainly():
         settings = load(config_file)
         if not everything and which["ended"] is None and not which["grant_ids"]:
@@ -128,12 +128,15 @@ def suspect_try(config_file: Path, /, *, everything: bool, yes: bool, **which: A
 
 @suspect_group.command("give-up")
 @chosen
-@click.confirmation_option(prompt="Their users have to connect again. Go on?")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def suspect_give_up(config_file: Path, /, **which: Any) -> None:
-    """Call the accounts EXPIRED (REFRESH_OUTCOME_LOST) without asking the platform: their users connect again."""
+def suspect_give_up(config_file: Path, /, *, yes: bool, **which: Any) -> None:
+    """Call their accounts EXPIRED without asking the platform. Why: REFRESH_OUTCOME_LOST. Users connect again."""
     with told_plainly():
         settings = load(config_file)
+        count = asyncio.run(backups.count_suspects(settings, Suspects(**which)))
+        if not yes:
+            click.confirm(f"{count} grants: their users have to connect again. Go on?", abort=True)
         lost = with_bar("grants", lambda bar: backups.give_up_suspects(settings, Suspects(**which), bar))
     click.echo(f"{lost} grants are given up")
 

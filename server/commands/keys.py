@@ -22,7 +22,7 @@ def keys_group() -> None:
 @keys_group.command("new")
 @click.pass_obj
 def keys_new(config_file: Path) -> None:
-    """Write a new key file where the settings name one; an existing file is never overwritten."""
+    """Write a new key file where the settings name one. An existing file is never overwritten."""
     with told_plainly():
         settings = load(config_file)
         if not settings.keys.file.exists():
@@ -34,7 +34,7 @@ def keys_new(config_file: Path) -> None:
 @keys_group.command("status")
 @click.pass_obj
 def keys_status(config_file: Path) -> None:
-    """Tell each key's state and how many values it still wraps, and what each process knows and uses."""
+    """Tell what each key wraps, and what each process knows and uses."""
     with told_plainly():
         for line in asyncio.run(key_life.status(load(config_file))):
             click.echo(line)
@@ -57,7 +57,7 @@ def keys_rotate(config_file: Path) -> None:
 @click.argument("key_id", metavar="ID")
 @click.pass_obj
 def keys_activate(config_file: Path, key_id: str) -> None:
-    """Seal with the key ID from now on; refused until every running server knows it."""
+    """Seal with the key ID from now on. It is refused until every running server knows it."""
     with told_plainly():
         settings = load(config_file)
         asyncio.run(key_life.activate(settings, key_id))
@@ -94,7 +94,7 @@ async def rewrap(config_file: Path, rate: float) -> list[str]:
 @click.argument("key_id", metavar="ID")
 @click.pass_obj
 def keys_retire(config_file: Path, key_id: str) -> None:
-    """Erase the key ID from the key file; refused while anything is wrapped with it or may still be."""
+    """Erase the key ID from the key file. It is refused while anything is wrapped with it or may still be."""
     with told_plainly():
         settings = load(config_file)
         asyncio.run(key_life.retire(settings, key_id))
@@ -108,7 +108,7 @@ def keys_retire(config_file: Path, key_id: str) -> None:
 @click.argument("process")
 @click.pass_obj
 def keys_forget(config_file: Path, process: str) -> None:
-    """Pass over PROCESS, which was killed and will not come back, when keys are activated or retired."""
+    """Pass over PROCESS, which was killed and will not come back. Nobody waits for it any more with a key."""
     with told_plainly():
         asyncio.run(key_life.forget(load(config_file), process))
     click.echo(f"{process} is forgotten")

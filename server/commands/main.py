@@ -85,7 +85,7 @@ def config_group() -> None:
 @config_group.command("check")
 @click.pass_obj
 def config_check(config_file: Path) -> None:
-    """Name every problem at once, or print the effective settings without their secrets."""
+    """Name every problem at once, or print the effective settings. Secrets are not shown."""
     with told_plainly():
         click.echo(config.to_text(load(config_file)))
 
@@ -105,7 +105,7 @@ def platforms_group() -> None:
 @platforms_group.command("list")
 @click.pass_obj
 def platforms_list(config_file: Path) -> None:
-    """Tell which platforms are known, registered and paused, by whom and why."""
+    """Tell which platforms are known, registered and paused. Also by whom and why."""
     with told_plainly():
         for line in asyncio.run(operate.platforms(load(config_file))):
             click.echo(line)
@@ -126,7 +126,7 @@ def platforms_pause(config_file: Path, platform: str, reason: str) -> None:
 @click.argument("platform")
 @click.pass_obj
 def platforms_resume(config_file: Path, platform: str) -> None:
-    """Let PLATFORM go on, and end whatever holds it: a pause, an open breaker, a wait that it asked for.
+    """Let PLATFORM go on, and end whatever holds it. That is a pause, an open breaker, a wait that it asked for.
 
     Verdicts that were held because it called too many grants dead stand from now on.
     """
@@ -157,9 +157,9 @@ def callers_add(
 ) -> None:
     """Make a key for the caller NAME. The key goes to stderr, once; the section of a new caller to stdout.
 
-    The section may be added to the end of the configuration. For a caller that is there already nothing goes to
-    stdout; stderr says which line of its section to replace. Nothing is written, and it works before there is a sound
-    configuration.
+    The section may be added to the end of the configuration; rights with which no server starts are refused. For a
+    caller that is there already nothing goes to stdout; stderr says which line of its section to replace. Nothing is
+    written, and it works before there is a sound configuration.
     """
     with told_plainly():
         try:
@@ -182,7 +182,7 @@ def callers_add(
 @callers_group.command("list")
 @click.pass_obj
 def callers_list(config_file: Path) -> None:
-    """Tell what each caller may do and see, and who is blocked, by whom and why."""
+    """Tell what each caller may do and see, and who is blocked. Also by whom and why."""
     with told_plainly():
         for line in asyncio.run(operate_callers.callers(load(config_file))):
             click.echo(line)
@@ -192,7 +192,7 @@ def callers_list(config_file: Path) -> None:
 @click.argument("name")
 @click.pass_obj
 def callers_check(config_file: Path, name: str) -> None:
-    """Explain in words what NAME may do and see, and how it proves itself."""
+    """Explain in words what NAME may do and see. Also how it proves itself."""
     with told_plainly():
         for line in asyncio.run(operate_callers.check(load(config_file), name)):
             click.echo(line)
@@ -228,7 +228,7 @@ def grants_group() -> None:
 @click.option("--read-again", is_flag=True, help="Store what this version can read.")
 @click.pass_obj
 def grants_unread(config_file: Path, read_again: bool) -> None:
-    """List answers of platforms that nobody could read, kept sealed since they may hold the only live tokens."""
+    """List answers of platforms that nobody could read. They are kept, sealed: they may hold the only live tokens."""
     with told_plainly():
         for line in asyncio.run(operate.unread(load(config_file), read_again=read_again)):
             click.echo(line)
@@ -246,7 +246,7 @@ def audit_group() -> None:
 @click.option("--head", metavar="POSITION:LINK", help="A head that an earlier run printed; it must still be there.")
 @click.pass_obj
 def audit_verify(config_file: Path, head: str | None) -> None:
-    """Walk the hash chain of all events: name the first broken link, and show what is not linked yet.
+    """Walk the hash chain of all events and name the first broken link. What is not linked yet is shown.
 
     It exits with 1 if the chain is broken. It works beside a running server.
     """

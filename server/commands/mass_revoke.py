@@ -39,7 +39,7 @@ def accounts_group() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def accounts_revoke(config_file: Path, *, platform: str | None, profile: str, everything: bool, yes: bool) -> None:
-    """Revoke accounts, as their callers could one by one: their users have to connect again.
+    """Revoke accounts, as their callers could one by one. Their users have to connect again.
 
     It may be stopped at any time; the same command goes on with those that are left.
     """

@@ -351,19 +351,3 @@ async def test_that_a_process_is_forgotten_is_in_the_audit(local: Local) -> None
     finally:
         await app.stop()
     assert ("process_forgotten", f"operator {operator()}", {"process": process.process}) in audited(local)
-
-
-# --- help
-
-
-@pytest.mark.parametrize(
-    "words", [(), ("keys",), ("keys", "retire"), ("callers", "add"), ("audit", "verify"), ("backup",)]
-)
-def test_help_is_given_without_a_configuration(words: tuple[str, ...]) -> None:
-    helped = CliRunner(env={"ACCOUNTS_CONFIG": None}).invoke(main, [*words, "--help"])
-    assert helped.exit_code == 0 and helped.output.startswith("Usage:")
-
-
-def test_a_command_without_a_configuration_asks_for_it() -> None:
-    refused = CliRunner(env={"ACCOUNTS_CONFIG": None}).invoke(main, ["keys", "status"])
-    assert refused.exit_code == 2 and "Missing option '--config'" in refused.output

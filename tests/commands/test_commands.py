@@ -1,0 +1,86 @@
+"""What operators are told by every command: help, and one line for what they can put right."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sandbox.local import Local
+from server.commands.main import main
+from server.commands.plainly import plain
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("keys",), ("keys", "retire"), ("callers", "add"), ("audit", "verify"), ("backup",)]
+)
+def test_help_is_given_without_a_configuration(words: tuple[str, ...]) -> None:
+    helped = CliRunner(env={"ACCOUNTS_CONFIG": None}).invoke(main, [*words, "--help"])
+    assert helped.exit_code == 0 and helped.output.startswith("Usage:")
+
+
+def groups(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
+    yield above
+    for name, each in group.commands.items():
+        if isinstance(each, click.Group):
+            yield from groups(each, *above, name)
+
+
+@pytest.mark.parametrize("words", [*groups(main)])
+def test_what_each_command_does_is_told_in_its_group_and_not_cut_off(words: tuple[str, ...]) -> None:
+    listed = CliRunner().invoke(main, [*words, "--help"]).output.partition("Commands:")[2].split("\n")
+    assert [line for line in listed if line and not line.endswith((".", "(the default command)."))] == []
+    assert [line for line in listed if line.endswith("...")] == []
+
+
+def test_a_command_without_a_configuration_asks_for_it() -> None:
+    refused = CliRunner(env={"ACCOUNTS_CONFIG": None}).invoke(main, ["keys", "status"])
+    assert refused.exit_code == 2 and "Missing option '--config'" in refused.output
+
+
+def test_a_file_at_fault_is_named_without_the_number_of_its_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised:
+        (tmp_path / "none").read_text()
+    assert plain(raised.value) == f"{tmp_path / 'none'}: No such file or directory"
+    assert plain(OSError("told by us")) == "told by us"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://accounts:password-canary@127.0.0.1:1/accounts", "Connection refused"),
+        ("postgresql://accounts:password-canary@127.0.0.1:99999/accounts", "database.url: "),
+        ("postgresql://accounts:password-canary@127.0.0.1:1/accounts?sslmode=ful", "sslmode"),
+    ],
+)
+def test_a_postgresql_that_cannot_be_used_is_told_in_one_line_with_the_reason_and_without_the_password(
+    tmp_path: Path, url: str, why: str
+) -> None:
+    local = Local(tmp_path)
+    local.write_files()
+    text = local.config_file.read_text().replace("sqlite:///accounts.db", url)
+    local.config_file.write_text(text.replace("[refresh]", '[refresh]\njournal = "journal"'))
+    refused = CliRunner().invoke(main, ["--config", str(local.config_file), "platforms", "list"])
+    assert refused.exit_code == 2
+    [line] = refused.output.splitlines()
+    assert line.startswith("error: ") and why in line and "canary" not in line
+
+
+@pytest.mark.parametrize(
+    ("rights", "problem"),
+    [
+        ("--permission act --platform twitter", "callers.web.routes: required with the permission act"),
+        ("--permission read --platform twitter --route twitter,GET,/2/tweets", "of no use without the permission act"),
+        ("--permission act --platform twitter --route /2/tweets", "callers.web.routes.0: "),
+        ("--permission read --platform twiter", "callers.web.platforms: no such platform: twiter"),
+    ],
+)
+def test_rights_with_which_no_server_starts_are_refused_before_they_are_in_the_file(
+    tmp_path: Path, rights: str, problem: str
+) -> None:
+    words = [word.replace(",", " ") for word in rights.split()]
+    refused = CliRunner().invoke(main, ["--config", str(tmp_path / "none.toml"), "callers", "add", "web", *words])
+    assert refused.exit_code == 2
+    [line] = refused.output.splitlines()
+    assert line.startswith("error: ") and problem in line
