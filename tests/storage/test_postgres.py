@@ -226,6 +226,7 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(
             short.setattr(postgres, "ANSWER_SECONDS", 0.05)
             with pytest.raises(StoreUnavailable):
                 await one_thread.write(lambda _: begun.append("a write that came too late"))
+            await asyncio.sleep(0)  # the loop tells the pool
     finally:
         go_on.set()
     await hanging
