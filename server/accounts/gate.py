@@ -21,6 +21,8 @@ EXCHANGES_OF_ONE = share_of_one(MOST_EXCHANGES)
 SMOOTHING_SECONDS = 0.1
 """A claim takes as many as may begin in this time, so that a backlog is worked off evenly."""
 
+PATIENCE_SECONDS = 1.0
+
 SHORTEST_SLEEP, LONGEST_SLEEP = 0.001, 1.0
 
 
@@ -93,12 +95,26 @@ class Gate:
         return 0 if self.held else max(0, min(self._slots, math.floor(self._allowed)))
 
     async def room(self) -> int:
-        """Waits until a good part of cap and rate is free, so that claims come in batches; how many may begin."""
-        while not self.held:
-            if self._in_flight and self._slots < self._enough:
-                await self._someone_left()
-            elif not await self._waited_for(self._burst):
-                break
+        """Waits until a good part of cap and rate is free, so that claims come in batches; how many may begin.
+
+        What is free after a second has to do: requests that hang keep their places for as long as they may take.
+        """
+        most = self._cap
+
+        def settle_for_less() -> None:
+            nonlocal most
+            most = 1
+            self._left.set()
+
+        patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, settle_for_less)
+        try:
+            while not self.held:
+                if self._in_flight and self._slots < min(self._enough, most):
+                    await self._someone_left()
+                elif not await self._waited_for(self._burst):
+                    break
+        finally:
+            patience.cancel()
         return self.free
 
     async def turn(self) -> bool:

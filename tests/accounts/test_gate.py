@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from server.accounts import gate as gate_module
 from server.accounts.gate import Gate
 
 
@@ -87,6 +88,21 @@ async def test_a_batch_is_no_larger_than_what_the_rate_lets_begin_so_that_a_slow
         gate.enter()
     await time.sleep(10)
     assert await asyncio.wait_for(gate.room(), 1) == 4
+
+
+async def test_requests_that_hang_do_not_keep_the_free_places_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "PATIENCE_SECONDS", 0.05)
+    gate = Gate(16)
+    for _ in range(7):
+        gate.enter()
+    assert await asyncio.wait_for(gate.room(), 10) == 7, "less than half of the cap, and all that there is"
+    for _ in range(7):
+        gate.enter()
+    waiting = asyncio.create_task(gate.room())
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    gate.leave()
+    assert await waiting == 1
 
 
 async def test_who_waits_for_room_learns_of_a_hold() -> None:
