@@ -125,11 +125,11 @@ class Attempts:
         return ""
 
     async def _send(self, grant: ClaimedGrant, lane: Lane, begun_at: float) -> TokenSet:
-        """Tells the breaker whether the platform answered, whatever its answer."""
+        """Tells the breaker whether the platform said anything of the grant: that it is dead is as good as a token."""
         failed = False
         try:
             return await lane.platform.refresh(grant.token_set)
-        except (NotSent, PlatformRefused, OutcomeUnknown):
+        except (NotSent, PlatformRefused, OurFault, OutcomeUnknown):
             failed = True
             raise
         finally:

@@ -15,7 +15,8 @@ LAST_TRY_INTERVAL = timedelta(minutes=5)
 
 
 class Breaker:
-    """Opens when half of at least twenty refreshes in thirty seconds brought no answer or a failure of the platform.
+    """Opens when half of at least twenty refreshes in thirty seconds brought no answer, or one that says nothing of
+    the grant: a failure of the platform, a refusal of every request.
 
     Open, it lets one refresh through every five seconds; the first that the platform answers closes it. What was begun
     before it opened says nothing about a recovery.

@@ -115,6 +115,21 @@ async def test_one_grant_that_the_platform_finds_odd_holds_up_nobody(house: Hous
     assert (await house.account(account.id)).status is Status.ACTIVE
 
 
+async def test_a_platform_that_refuses_every_request_is_left_alone_like_one_that_fails(house: House) -> None:
+    accounts = [await house.connect(profile_id=f"p{number}") for number in range(40)]
+    house.clock.offset += DUE
+    house.platform.answer_always("refresh", OurFault("403 blocked", status=403))
+    for _ in range(12):
+        await house.refresher.run_once()
+        house.clock.offset += timedelta(seconds=5)
+    assert house.platform.count("refresh") <= 20 + 14 + 12, "until it opened, those in flight by then, and the probes"
+    house.platform.answer_always("refresh", None)
+    for _ in range(40):
+        house.clock.offset += timedelta(seconds=30)
+        await house.refresher.run_once()
+    assert all([(await house.account(account.id)).last_refresh_time for account in accounts])
+
+
 async def test_a_lost_answer_is_tried_once_more_near_the_end_and_then_the_outcome_is_lost(house: House) -> None:
     account = await due_account(house)
     house.platform.answer_next("refresh", OutcomeUnknown("reset after sending"))
