@@ -28,7 +28,11 @@ Work = Callable[[Any], T]
 THREADS = 8
 """With those for surveys (`SURVEYS`), each of them has one connection."""
 CONNECT_SECONDS = 5
-LIMITS = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
+SESSION = (
+    "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
+    # What a commit answers is on disk, whatever the server's settings say: the platform has replaced the old token.
+    " -c synchronous_commit=on"
+)
 RETRIED = ("40001", "40P01", "23505")
 """Serialization failure, deadlock, and two who insert the same row: whoever lost runs again and finds it."""
 READ_ONLY = "25006"
@@ -58,7 +62,7 @@ class PostgresEngine:
             **options,
             prefer_psycopg3=True,
             connect_timeout=CONNECT_SECONDS,
-            options=LIMITS,
+            options=SESSION,
             application_name="accounts",
             **KEEPALIVES,
         )

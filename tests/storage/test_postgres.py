@@ -184,6 +184,15 @@ async def test_who_looks_through_everything_is_waited_for(
     assert await on_postgres.survey(lambda database: database.execute_sql(slowly).fetchone()) == ("",)
 
 
+async def test_a_commit_is_on_disk_also_where_the_servers_settings_leave_that_for_later(
+    on_postgres: PostgresEngine,
+) -> None:
+    with psycopg.connect(url_of(on_postgres)) as other:
+        assert other.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    shown = await on_postgres.read(lambda database: database.execute_sql("SHOW synchronous_commit").fetchone())
+    assert shown == ("on",)
+
+
 async def test_a_read_that_takes_too_long_is_not_begun_again(on_postgres: PostgresEngine) -> None:
     tries = 0
 
