@@ -10,7 +10,8 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from server import config
@@ -256,11 +257,13 @@ class App:
             clock=self._monotonic,
         )
         try:
-            self.http_port = await self.web.start(*config.split_address(settings.http_listen))
+            with told_of("the callback", settings.http_listen):
+                self.http_port = await self.web.start(*config.split_address(settings.http_listen))
             if settings.metrics_listen is not None:
-                self.metrics.serve(*config.split_address(settings.metrics_listen))
+                with told_of("metrics", settings.metrics_listen):
+                    self.metrics.serve(*config.split_address(settings.metrics_listen))
             self.grpc_port = await self.grpc.start(settings.grpc_listen, self.certificates)
-        except (OSError, CannotListen) as error:
+        except (StartRefused, CannotListen) as error:
             await self.web.stop()
             raise StartRefused(str(error)) from error
 
@@ -336,6 +339,16 @@ class App:
         every(1, "certificates", self._follow_certificates)
         if self._run_jobs:
             self.calendar.start()
+
+
+@contextmanager
+def told_of(what: str, address: str) -> Iterator[None]:
+    """Raises StartRefused that names the port, in the system's words: asyncio's would repeat them around a tuple."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise StartRefused(f"{what} cannot listen on {address}: {why}") from error
 
 
 def spare_the_collector() -> None:

@@ -1,15 +1,22 @@
 """What operators are told by every command: help, and one line for what they can put right."""
 
+import socket
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from sandbox.local import Local
+from sandbox.local import Local, StartFailed
+from sandbox.ports import free_port
+from server.app import App, StartRefused
 from server.commands.main import main
 from server.commands.plainly import plain
+from server.parts import load_settings
+from tests.moulds import furnish
 
 
 @pytest.mark.parametrize(
@@ -84,3 +91,48 @@ def test_rights_with_which_no_server_starts_are_refused_before_they_are_in_the_f
     assert refused.exit_code == 2
     [line] = refused.output.splitlines()
     assert line.startswith("error: ") and problem in line
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Local:
+    """The files of a deployment, and no process."""
+    local = Local(tmp_path, ports={part: free_port() for part in ("grpc", "http", "sandbox")})
+    local.write_files()
+    furnish(local.config_file)
+    return local
+
+
+def test_who_gives_suspect_grants_up_is_told_first_how_many(local: Local) -> None:
+    command = ["--config", str(local.config_file), "grants", "suspect", "give-up"]
+    declined = CliRunner().invoke(main, command, input="n\n")
+    assert declined.exit_code == 1 and "0 grants: their users have to connect again. Go on?" in declined.output
+    done = CliRunner().invoke(main, [*command, "--yes"])
+    assert (done.exit_code, done.output) == (0, "0 grants are given up\n")
+
+
+@pytest.mark.parametrize(("setting", "what"), [("HTTP_LISTEN", "the callback"), ("METRICS_LISTEN", "metrics")])
+async def test_a_port_that_is_taken_is_told_with_what_wants_it(
+    local: Local, monkeypatch: pytest.MonkeyPatch, setting: str, what: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv(f"ACCOUNTS_SERVER__{setting}", address)
+        with pytest.raises(StartRefused) as refused:
+            await App(load_settings(local.config_file), run_jobs=False).start()
+    assert str(refused.value) == f"{what} cannot listen on {address}: Address already in use"
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Says that it is well, whoever asks."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+
+def test_make_run_does_not_take_another_program_at_its_port_for_its_own(local: Local) -> None:
+    with HTTPServer(("127.0.0.1", local.ports["http"]), Stranger) as stranger:
+        Thread(target=stranger.serve_forever, daemon=True).start()
+        with pytest.raises(StartFailed, match=f"something else answers at .*the ports are in {local.config_file}"):
+            local.start_server()
+        stranger.shutdown()
