@@ -178,6 +178,8 @@ def main() -> None:
         except StartFailed as failed:
             log.flush()
             sys.exit(f"error: {failed}\n{Path(log.name).read_text()}")
+        except KeyboardInterrupt:
+            sys.exit(130)
     console.print(f"\nThat was all of it, in {time.monotonic() - began:.0f} seconds.")
 
 

@@ -221,6 +221,8 @@ class Local:
         self.stop()
 
     def _run(self, name: str, command: list[str], url: str) -> None:
+        if answers(url):
+            raise StartFailed(f"something else answers at {url}; the ports are in {self.config_file}")
         output = self.log or None
         # A group of its own: Ctrl-C reaches this process alone, which then stops the others in order.
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)

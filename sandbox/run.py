@@ -19,7 +19,7 @@ def main() -> None:
     local = Local(parser.parse_args().folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with local, contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), local:
             print(hints(local), flush=True)
             local.wait()
     except StartFailed as failed:
