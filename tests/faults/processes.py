@@ -23,6 +23,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from sandbox.control import Control
 from sandbox.local import Local
 from sandbox.ports import free_port
+from server.accounts.gate import PATIENCE_SECONDS
 from server.accounts.model import Status
 from server.parts import load_settings, new_id, open_engine
 from server.storage.keyring import KeyRing
@@ -144,7 +145,7 @@ class Fleet:
         before = -1
         while (now := await self.sent()) != before:
             before = now
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(PATIENCE_SECONDS + 0.5)  # what is free after that time is claimed as it is
 
     def lines(self, event: str, number: int = 0) -> list[dict[str, Any]]:
         """The log lines of one server with these words."""
