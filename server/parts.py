@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ import uuid_utils
 from server import config
 from server.accounts.routes import SAFE
 from server.accounts.timing import token_timeout
-from server.config import Settings
+from server.config import CallerSettings, Settings
 from server.platforms.catalog import PLATFORMS
 from server.platforms.http import Sender
 from server.platforms.platform import RegisteredPlatform
@@ -35,14 +35,14 @@ DEFINITIONS = {definition.id: definition for definition in PLATFORMS}
 def load_settings(file: Path) -> Settings:
     """Raises ConfigError."""
     settings = config.load(file, tuple(DEFINITIONS))
-    if problems := list(routes_without_scopes(settings)):
+    if problems := list(routes_without_scopes(settings.callers)):
         raise config.ConfigError(problems)
     return settings
 
 
-def routes_without_scopes(settings: Settings) -> Iterator[str]:
+def routes_without_scopes(callers: Mapping[str, CallerSettings]) -> Iterator[str]:
     """Routes of callers that change something and that no definition knows: each call of them would be refused."""
-    for name, caller in settings.callers.items():
+    for name, caller in callers.items():
         for platform, routes in caller.routes_by_platform().items():
             known = [route for route, _ in DEFINITIONS[platform].api.scopes]
             for route in routes:

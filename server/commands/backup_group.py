@@ -112,7 +112,7 @@ def chosen(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def suspect_try(config_file: Path, /, *, everything: bool, yes: bool, **which: Any) -> None:
-    """Send their refresh tokens once more. That is shortly before the access tokens end, or now where they have."""
+    """Send their refresh tokens once more. Shortly before the access tokens end, or now where those have ended."""
     with told_plainly():
         settings = load(config_file)
         if not everything and which["ended"] is None and not which["grant_ids"]:

@@ -108,7 +108,7 @@ def keys_retire(config_file: Path, key_id: str) -> None:
 @click.argument("process")
 @click.pass_obj
 def keys_forget(config_file: Path, process: str) -> None:
-    """Pass over PROCESS, which was killed and will not come back. Nobody waits for it any more with a key."""
+    """Pass over PROCESS, which was killed and will not come back. Keys are activated and retired without it."""
     with told_plainly():
         asyncio.run(key_life.forget(load(config_file), process))
     click.echo(f"{process} is forgotten")

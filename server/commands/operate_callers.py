@@ -28,14 +28,15 @@ def new_section(name: str, digest: str, rights: dict[str, Sequence[str]]) -> lis
     They begin with an empty one: the file that they are added to may end in the middle of a line. Raises ConfigError,
     also for rights with which the server would not start.
     """
-    from server.parts import DEFINITIONS  # noqa: PLC0415 (imports the whole server)
+    from server.parts import DEFINITIONS, routes_without_scopes  # noqa: PLC0415 (imports the whole server)
 
     if not NAME.fullmatch(name):
         raise ConfigError(["a caller's name is 1 to 64 characters of [A-Za-z0-9_-]"])
     given = {"api_keys_sha256": [digest], **{setting: list(values) for setting, values in rights.items()}}
     if not given["routes"]:  # required with the permission act alone, and refused without it
         del given["routes"]
-    if problems := caller_problems(name, given, tuple(DEFINITIONS)):
+    problems = caller_problems(name, given, tuple(DEFINITIONS))
+    if problems := problems or [*routes_without_scopes({name: CallerSettings.model_validate(given)})]:
         raise ConfigError(problems)
     return ["", f"[callers.{name}]", *(f"{setting} = {json.dumps(values)}" for setting, values in given.items())]
 

@@ -80,6 +80,7 @@ def test_a_postgresql_that_cannot_be_used_is_told_in_one_line_with_the_reason_an
         ("--permission act --platform twitter", "callers.web.routes: required with the permission act"),
         ("--permission read --platform twitter --route twitter,GET,/2/tweets", "of no use without the permission act"),
         ("--permission act --platform twitter --route /2/tweets", "callers.web.routes.0: "),
+        ("--permission act --platform twitter --route twitter,POST,/2/none", "POST /2/none is not in its definition"),
         ("--permission read --platform twiter", "callers.web.platforms: no such platform: twiter"),
     ],
 )
