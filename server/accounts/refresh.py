@@ -79,6 +79,8 @@ class Refresher:
                     self._begin(grant, lane)
                 if not claimed:
                     break
+                # A long backlog must not keep from being told what ended meanwhile.
+                begun += await self._store.expire_ended(platform_id, limit=BATCH)
         finally:
             self._claiming.discard(platform_id)
             lane.guard.settle()

@@ -59,6 +59,25 @@ async def test_each_refresh_sends_the_newest_token_once(house: House) -> None:
     assert sent(house) == ["rt-1", "rt-2", "rt-3", "rt-4", "rt-5"]
 
 
+async def test_what_ends_while_a_backlog_is_worked_off_is_expired_before_its_end(house: House) -> None:
+    lacking = dataclasses.replace(await house.platform.mint(("users.read",)), refresh_token=None)
+    house.platform.answer_next("exchange", lacking)
+    ending = await house.connect()
+    for number in range(20):
+        house.platform.answer_next("identify", (Identity(f"2{number}", "ada", "Ada"),))
+        await house.connect()
+    house.clock.offset += DUE
+
+    async def time_passes(refresh_token: str) -> None:
+        if house.platform.count("refresh") == 1:
+            house.clock.offset += timedelta(minutes=20)
+
+    house.platform.before["refresh"] = time_passes
+    await house.refresher.work_off("twitter")
+    await house.refresher.settled()
+    assert (await house.account(ending.id)).status is Status.EXPIRED
+
+
 async def test_a_dead_grant_expires_the_account_and_gets_no_more_requests(house: House) -> None:
     account = await due_account(house)
     house.platform.answer_next("refresh", GrantDead("Value passed for the token was invalid.", status=400))
