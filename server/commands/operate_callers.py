@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 
@@ -12,8 +11,6 @@ from server.accounts.callers import Permission
 from server.accounts.model import Block
 from server.commands.operate import columns, operator, shown
 from server.config import ALL, CallerSettings, ConfigError, Settings, caller_problems
-
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def new_key() -> tuple[str, str]:
@@ -30,8 +27,6 @@ def new_section(name: str, digest: str, rights: dict[str, Sequence[str]]) -> lis
     """
     from server.parts import DEFINITIONS, routes_without_scopes  # noqa: PLC0415 (imports the whole server)
 
-    if not NAME.fullmatch(name):
-        raise ConfigError(["a caller's name is 1 to 64 characters of [A-Za-z0-9_-]"])
     given = {"api_keys_sha256": [digest], **{setting: list(values) for setting, values in rights.items()}}
     if not given["routes"]:  # required with the permission act alone, and refused without it
         del given["routes"]

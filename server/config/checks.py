@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import ValidationError
@@ -17,6 +18,9 @@ from server.config.settings import ENDPOINTS, CallerSettings, Database, Platform
 from server.config.values import ALL, is_loopback, is_safe, split_address, split_url
 
 S = TypeVar("S", bound=Section)
+
+CALLER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""As it stands in events; those of operators hold a space."""
 
 
 def sound(kind: type[S], data: Any) -> S | None:
@@ -58,7 +62,7 @@ def check(data: dict[str, Any], folder: Path, known_platforms: tuple[str, ...]) 
     callers = sound_each(CallerSettings, data.get("callers"))
     yield from check_credentials(callers, certificates=server is None or server.asks_for_certificates)
     for name, caller in callers.items():
-        yield from check_caller(f"callers.{name}", caller, known_platforms)
+        yield from check_caller(name, caller, known_platforms)
 
 
 def check_server(server: Server, public: SplitResult | None) -> Iterator[str]:
@@ -129,7 +133,10 @@ def check_credentials(callers: dict[str, CallerSettings], *, certificates: bool)
                     yield f"{key}.{setting}: callers.{owners[credential]} has the same {what}"
 
 
-def check_caller(key: str, caller: CallerSettings, known_platforms: tuple[str, ...]) -> Iterator[str]:
+def check_caller(name: str, caller: CallerSettings, known_platforms: tuple[str, ...]) -> Iterator[str]:
+    key = f"callers.{name}"
+    if not CALLER_NAME.fullmatch(name):
+        yield f"{key}: a caller's name is 1 to 64 characters of [A-Za-z0-9_-]"
     for platform in caller.platforms:
         if platform not in (ALL, *known_platforms):
             yield f"{key}.platforms: no such platform: {platform}; known: {', '.join(known_platforms)}"

@@ -75,7 +75,7 @@ def caller_problems(name: str, section: dict[str, Any], known_platforms: tuple[s
         caller = CallerSettings.model_validate(section)
     except ValidationError as error:
         return [f"callers.{name}.{describe(each)}" for each in error.errors()]
-    return list(check_caller(f"callers.{name}", caller, known_platforms))
+    return list(check_caller(name, caller, known_platforms))
 
 
 def unknown_variables(data: dict[str, Any]) -> Iterator[str]:

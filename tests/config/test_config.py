@@ -181,6 +181,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("callers.web.redirect_uris", ["https://app.example.com/#"], "callers.web.redirect_uris"),
         ("callers.web.redirect_uris", ["https://app.example.com/#x"], "callers.web.redirect_uris"),
         ("callers.other", {"api_keys_sha256": [KEY], **NO_RIGHTS}, "callers.web has the same key"),
+        ('callers."operator ada"', {"api_keys_sha256": ["b" * 64], **NO_RIGHTS}, "callers.operator ada: a caller's"),
     ],
 )
 def test_a_wrong_setting_is_named_by_its_key(folder: Path, path: str, value: Any, told: str) -> None:
