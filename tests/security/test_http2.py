@@ -119,11 +119,14 @@ async def test_others_are_served_while_the_port_is_abused_and_nothing_of_it_stay
 async def test_a_long_attack_takes_no_more_memory_than_a_short_one_and_the_p99_stays_low(
     target: Target, attack: str
 ) -> None:
-    files = target.files()
-    await target.attacked(attack, 10)
-    short = target.megabytes()
+    await target.slow(0.5)
+    files, before = target.files(), []
+    for seconds in (10, 20):
+        await target.attacked(attack, seconds)
+        before.append(target.megabytes())
     p99, managed = await target.attacked(attack, 30, of_a_hundred=99)
-    assert target.megabytes() < short + 20, managed
+    # What a connection holds of headers until it is thrown out varies by some tens, whenever one looks.
+    assert target.megabytes() < max(before) + 40, managed
     assert p99 < MOST_SECONDS
     await settled(target, files)
 
