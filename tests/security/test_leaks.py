@@ -19,7 +19,7 @@ from sandbox.control import Control
 from sandbox.local import Local
 from sandbox.ports import free_port
 from tests.faults.processes import until
-from tests.faults.test_database_faults import BUSY_SECONDS, locked
+from tests.faults.test_database_faults import locked
 from tests.moulds import furnish
 from tests.postgres import binaries, cluster, fresh_database
 from tests.rpc.conftest import bearer
@@ -166,7 +166,7 @@ async def the_journal_is_used(told: Story) -> None:
     await told.sandbox.until_held()
     with locked(told.local.folder / "accounts.db"):
         await told.sandbox.clear_faults()
-        await until(lambda: set(journal.iterdir()) - before, patience=BUSY_SECONDS + 10)
+        await until(lambda: set(journal.iterdir()) - before)
         told.witness.look_around("with an entry in the journal")
 
 
