@@ -133,8 +133,11 @@ async def test_a_long_attack_takes_no_more_memory_than_a_short_one_and_the_p99_s
 
 @pytest.mark.alone
 async def test_who_pings_without_pause_is_thrown_out(target: Target) -> None:
-    _, managed = await target.attacked("pings", 4)
-    assert managed["connections"] > 3, "who is not thrown out has one"
+    for seconds in (4, 8, 16):  # a machine that is busy with something else may not get round to it at once
+        _, managed = await target.attacked("pings", seconds)
+        if managed["connections"] > 3:
+            return
+    raise AssertionError(f"who is not thrown out has one: {managed}")
 
 
 # --- connections
