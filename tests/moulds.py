@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sandbox.local import Local
+from sandbox.ports import free_port
 from server.parts import load_settings, open_engine
 from server.storage.engine import SqliteEngine
 from server.storage.keyring import KeyRing
@@ -29,6 +31,14 @@ def cast_sqlite(path: Path) -> None:
 def cast_postgres(url: str) -> str:
     """A migrated, empty database in the cluster; its URL."""
     return fresh_database(url, template=postgres_mould(url))
+
+
+def furnished(folder: Path) -> Local:
+    """The files of a deployment, and no process."""
+    local = Local(folder, ports={part: free_port() for part in ("grpc", "http", "sandbox")})
+    local.write_files()
+    furnish(local.config_file)
+    return local
 
 
 def furnish(config_file: Path) -> None:

@@ -85,15 +85,18 @@ class Attempts:
             return outcome
         begun_at = lane.gate.now()
         try:
-            token_set = await self._send(grant, lane, begun_at)
-        except GrantDead as error:
-            return await self._dead(grant, lane, error.text)
-        except OutcomeUnknown as error:
-            return await self._unknown(grant, lane, error)
-        except PlatformError as error:
-            return await self._later(grant, lane, error)
-        due_time = refresh_due_time(grant.id, token_set, now, self._min_interval)
-        outcome = await self._save(to_refreshed(grant, token_set, due_time))
+            try:
+                token_set = await self._send(grant, lane, begun_at)
+            except GrantDead as error:
+                return await self._dead(grant, lane, error.text)
+            except OutcomeUnknown as error:
+                return await self._unknown(grant, lane, error)
+            except PlatformError as error:
+                return await self._later(grant, lane, error)
+            due_time = refresh_due_time(grant.id, token_set, now, self._min_interval)
+            outcome = await self._save(to_refreshed(grant, token_set, due_time))
+        finally:
+            self.unsaved.discard(grant.id)
         lane.guard.refreshed(grant.id, begun_at)
         return outcome
 
@@ -137,24 +140,21 @@ class Attempts:
 
     async def _save(self, refreshed: Refreshed) -> str:
         """Persist first: into the database, else into the journal; and nothing gives up before one has it."""
-        try:
-            while True:
-                try:
-                    return OUTCOMES[await self._store.commit_refresh(refreshed)]
-                except Exception as error:
-                    # Whatever is wrong with the database, what it did not take is kept elsewhere.
-                    log.error("the database does not take a token set", extra={"why": type(error).__name__})
-                self.unsaved.add(refreshed.grant_id)
-                try:
-                    await self._journal.keep(refreshed)
-                    return "journaled"
-                except OSError as error:
-                    log.critical(
-                        "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}
-                    )
-                await asyncio.sleep(SAVE_AGAIN_SECONDS)
-        finally:
-            self.unsaved.discard(refreshed.grant_id)
+        while True:
+            try:
+                return OUTCOMES[await self._store.commit_refresh(refreshed)]
+            except Exception as error:
+                # Whatever is wrong with the database, what it did not take is kept elsewhere.
+                log.error("the database does not take a token set", extra={"why": type(error).__name__})
+            self.unsaved.add(refreshed.grant_id)
+            try:
+                await self._journal.keep(refreshed)
+                return "journaled"
+            except OSError as error:
+                log.critical(
+                    "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}
+                )
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
 
     async def _dead(self, grant: ClaimedGrant, lane: Lane, error: str) -> str:
         """The platform calls the grant dead. While it is doubted the verdict waits, and the account stays as it is."""
@@ -196,19 +196,16 @@ class Attempts:
         self, grant: ClaimedGrant, due_time: datetime, error: str, *, spent: bool, reply: bytes = b""
     ) -> None:
         retry = Retry(GrantState.UNKNOWN, due_time, spent=spent)
-        try:
-            while True:
-                try:
-                    await self._store.release(grant, retry, error=error, reply=reply)
-                    return
-                except StoreUnavailable:
-                    if not reply:
-                        raise  # the lease ends by itself, to the same effect
-                # An unreadable reply may hold the only live token: nothing gives it up before it is stored.
-                self.unsaved.add(grant.id)
-                await asyncio.sleep(SAVE_AGAIN_SECONDS)
-        finally:
-            self.unsaved.discard(grant.id)
+        while True:
+            try:
+                await self._store.release(grant, retry, error=error, reply=reply)
+                return
+            except StoreUnavailable:
+                if not reply:
+                    raise  # the lease ends by itself, to the same effect
+            # An unreadable reply may hold the only live token: nothing gives it up before it is stored.
+            self.unsaved.add(grant.id)
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
 
     async def _later(self, grant: ClaimedGrant, lane: Lane, error: PlatformError) -> str:
         """Nothing was spent: try again later, and leave the platform alone where it refuses us or asks for it.

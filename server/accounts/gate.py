@@ -22,6 +22,7 @@ SMOOTHING_SECONDS = 0.1
 """A claim takes as many as may begin in this time, so that a backlog is worked off evenly."""
 
 PATIENCE_SECONDS = 1.0
+"""How long a claim waits for a good part of cap and rate."""
 
 SHORTEST_SLEEP, LONGEST_SLEEP = 0.001, 1.0
 

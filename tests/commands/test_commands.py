@@ -11,12 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from sandbox.local import Local, StartFailed
-from sandbox.ports import free_port
 from server.app import App, StartRefused
 from server.commands.main import main
 from server.commands.plainly import plain
 from server.parts import load_settings
-from tests.moulds import furnish
+from tests.moulds import furnished
 
 
 @pytest.mark.parametrize(
@@ -97,10 +96,7 @@ def test_rights_with_which_no_server_starts_are_refused_before_they_are_in_the_f
 @pytest.fixture
 def local(tmp_path: Path) -> Local:
     """The files of a deployment, and no process."""
-    local = Local(tmp_path, ports={part: free_port() for part in ("grpc", "http", "sandbox")})
-    local.write_files()
-    furnish(local.config_file)
-    return local
+    return furnished(tmp_path)
 
 
 def test_who_gives_suspect_grants_up_is_told_first_how_many(local: Local) -> None:

@@ -28,7 +28,7 @@ from server.storage.vault import SealBroken, Vault, key_id_of
 from tests.e2e.conftest import deployment  # noqa: F401 (a fixture)
 from tests.e2e.test_processes import connected as connected_in
 from tests.e2e.test_processes import until
-from tests.moulds import furnish
+from tests.moulds import furnished
 from tests.postgres import fresh_database
 from tests.storage.sealing import fill
 
@@ -82,10 +82,7 @@ def refusal(local: Local, *words: str) -> str:
 @pytest.fixture
 def local(tmp_path: Path) -> Local:
     """The files of a deployment with a value in its database, and no process."""
-    local = Local(tmp_path, ports={part: free_port() for part in ("grpc", "http", "sandbox")})
-    local.write_files()
-    furnish(local.config_file)
-    return local
+    return furnished(tmp_path)
 
 
 def damage_missing(keys: Path) -> None:

@@ -180,7 +180,7 @@ BY_REASON: Final[dict[str, type[AccountsError]]] = {
 MAYBE_DONE: Final = frozenset({"OUTCOME_UNKNOWN", "RESPONSE_WITHHELD", "INTERNAL"})
 WITHOUT_REASON: Final[dict[grpc.StatusCode, type[AccountsError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnreachable,
-    grpc.StatusCode.CANCELLED: ServiceUnreachable,  # by the service, which ends what it cannot carry out while it stops
+    grpc.StatusCode.CANCELLED: ServiceUnreachable,  # by the service, which stops or has too many calls waiting
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
 
