@@ -61,16 +61,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    table = Table("measured", "figure", "limit", "", title="Connected Accounts, side by side")
     missed = False
     for part in arguments.parts or PARTS:
         with console.status(f"measuring {part}"):
             rows = PARTS[part](arguments.seconds)
-        for row in rows:
-            missed |= row.holds is False
-            table.add_row(row.name, row.figure, row.limit, {True: "ok", False: "missed", None: ""}[row.holds])
-    console.print(table)
+        missed |= any(row.holds is False for row in rows)
+        console.print(table(part, rows))
     sys.exit(missed)
+
+
+def table(part: str, rows: list[Row]) -> Table:
+    """What was measured of one part; each is shown as soon as it is there."""
+    made = Table("measured", "figure", "limit", "", title=f"{part}, side by side", min_width=80)
+    for row in rows:
+        made.add_row(row.name, row.figure, row.limit, {True: "ok", False: "missed", None: ""}[row.holds])
+    return made
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def beside_waiting_calls(seconds: float) -> list[Row]:
         ratios = []
         for _turn in range(TURNS):
             idle = get.run(seconds)
-            with waiting.kept_up(IN_FLIGHT, waits + RAMP_SECONDS + 2, RAMP_SECONDS) as ended:
+            with waiting.kept_up(IN_FLIGHT, 2 * waits, RAMP_SECONDS) as ended:
                 time.sleep(RAMP_SECONDS + 1)
                 busy = get.run(seconds)
                 assert ended().good >= IN_FLIGHT, "not all calls were answered"

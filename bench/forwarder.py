@@ -1,4 +1,4 @@
-"""The limit for Call: a bare grpc.aio handler that forwards by the same kind of aiohttp session, and does nothing else.
+"""The limit for Call: a bare grpc.aio handler that forwards by the same aiohttp session, and does nothing else.
 
 Run as `python -m bench.forwarder PORT`, the platform's; it has `bench.Bare/Forward`, with the messages of Call.
 """
@@ -9,20 +9,20 @@ import asyncio
 import sys
 from typing import Any
 
-import aiohttp
 import grpc
 import uvloop
 from synposter.accounts.v1 import platform_service_pb2 as pb
 
+from server.accounts.calls import MOST_IN_FLIGHT
+from server.platforms.api_sender import session
+
 
 async def main(platform: str) -> None:
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=1_024, keepalive_timeout=10), cookie_jar=aiohttp.DummyCookieJar()
-    )
+    made = session(MOST_IN_FLIGHT)
 
     async def forward(request: pb.CallRequest, context: Any) -> pb.CallResponse:
         headers = {"content-type": request.content_type, "authorization": "Bearer " + "a" * 90}
-        async with session.request(
+        async with made.request(
             request.method,
             f"http://127.0.0.1:{platform}{request.path}",
             data=request.body,

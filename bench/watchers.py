@@ -25,12 +25,12 @@ CHANGE = pb.WatchAccountsResponse.DESCRIPTOR.fields_by_name["change"].number << 
 class Watchers:
     """Watches of the same accounts; each is told something first, and then the changes."""
 
-    def __init__(self, port: int, key: str, request: bytes) -> None:
+    def __init__(self, port: int, method: str, key: str, request: bytes) -> None:
         self._channels = [
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("bench.channel", number)])  # else they share one
             for number in range(CHANNELS)
         ]
-        self._request = request
+        self._method, self._request = method, request
         self._metadata = (("authorization", f"Bearer {key}"),)
         self._tasks: list[asyncio.Task[None]] = []
         self._told = asyncio.Semaphore(0)
@@ -40,9 +40,7 @@ class Watchers:
         while count:
             some = min(count, AT_ONCE)
             for number in range(some):
-                method = self._channels[number % CHANNELS].unary_stream(
-                    "/synposter.accounts.v1.AccountService/WatchAccounts"
-                )
+                method = self._channels[number % CHANNELS].unary_stream(self._method)
                 self._tasks.append(asyncio.create_task(self._watch(method)))
             for _ in range(some):
                 await self._told.acquire()
@@ -65,7 +63,7 @@ class Watchers:
 
 async def main() -> None:
     task = json.loads(sys.argv[1])
-    watchers = Watchers(task["port"], task["key"], bytes.fromhex(task["request"]))
+    watchers = Watchers(task["port"], task["method"], task["key"], bytes.fromhex(task["request"]))
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := (await reader.readline()).decode().split():

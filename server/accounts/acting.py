@@ -34,7 +34,7 @@ from server.accounts.errors import (
 )
 from server.accounts.fresh import FreshTokens, check_usable, reconnect
 from server.accounts.gate import Gate
-from server.accounts.grants import TokenSet
+from server.accounts.grants import AtHand, TokenSet
 from server.accounts.model import Account
 from server.accounts.ports import NewId, Observer, Store
 from server.accounts.rate_limits import RateLimits
@@ -70,6 +70,7 @@ class UnderWay:
     caller: Caller
     call: ApiCall
     account: Account
+    at_hand: AtHand
     lane: Lane
     route: Route
     prepared: PreparedCall
@@ -120,8 +121,8 @@ class Actor:
         """
         seconds = call.timeout.total_seconds()
         until = time.monotonic() + (seconds if left is None else min(seconds, left - MARGIN_SECONDS))
-        account = await self._reader.get(caller, call.account_id)
-        one = self._let_through(caller, call, account, until)
+        account, at_hand = await self._reader.get_at_hand(caller, call.account_id)
+        one = self._let_through(caller, call, account, at_hand, until)
         if call.refuse_if_limited:
             await self._refuse_if_limited(one)
         task = self._background.begin(self._run(one))
@@ -139,7 +140,7 @@ class Actor:
 
     # --- before anything is sent
 
-    def _let_through(self, caller: Caller, call: ApiCall, account: Account, until: float) -> UnderWay:
+    def _let_through(self, caller: Caller, call: ApiCall, account: Account, at_hand: AtHand, until: float) -> UnderWay:
         platform = account.platform
         route = caller.route(platform, call.method, call.segments)
         if route is None:
@@ -155,7 +156,7 @@ class Actor:
         check_usable(account)
         check_scopes(account, prepared)
         check_not_paused(platform, lane)
-        return UnderWay(caller, call, account, lane, route, prepared, until)
+        return UnderWay(caller, call, account, at_hand, lane, route, prepared, until)
 
     async def _refuse_if_limited(self, one: UnderWay) -> None:
         account = one.account
@@ -207,7 +208,8 @@ class Actor:
         """The token to send it with; from now on it is recorded that it is about to be sent."""
         try:
             async with asyncio.timeout(one.left) as limit:
-                token_set = await self._fresh.token_set(one.account, one.call.min_remaining_lifetime, one.caller.name)
+                lifetime = one.call.min_remaining_lifetime
+                token_set = await self._fresh.token_set(one.account, lifetime, one.caller.name, one.at_hand)
                 check_not_paused(one.account.platform, one.lane)
                 one.use = await self._records.begin(one.caller, one.account, one.route)
                 return token_set

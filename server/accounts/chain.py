@@ -23,6 +23,8 @@ GENESIS: Final = "0" * 64
 
 VERSION: Final = 1
 
+COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
+
 WRITTEN_ANEW: Final = "another link was noted here: the chain was written anew"
 BEFORE_THE_START: Final = (
     "the link that was noted here cannot be vouched for: the chain begins after it. Either the audit was pruned since "
@@ -68,7 +70,7 @@ class Place(NamedTuple):
 
 def digest(*parts: Any) -> str:
     """SHA-256 in hex; parts are written as JSON, so that no two lists of them are the same bytes."""
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(COMPACT.encode(parts).encode()).hexdigest()
 
 
 def personal_hash(salt: str, event: Recorded) -> str:

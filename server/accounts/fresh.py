@@ -20,7 +20,7 @@ from server.accounts.errors import (
     StoreUnavailable,
 )
 from server.accounts.gate import Gate
-from server.accounts.grants import GrantRecord, TokenSet
+from server.accounts.grants import AtHand, GrantRecord, TokenSet
 from server.accounts.model import Account, Status
 from server.accounts.ports import Store
 from server.accounts.read import Reader
@@ -53,13 +53,19 @@ class FreshTokens:
         refreshed = await self._ensure(account, min_remaining_lifetime, caller.name)
         return await self._reader.get(caller, account_id), refreshed
 
-    async def token_set(self, account: Account, min_remaining_lifetime: timedelta, caller: str) -> TokenSet:
-        """The newest token set of an account, refreshed if its access token ends too soon. Raises as `refresh` does."""
+    async def token_set(
+        self, account: Account, min_remaining_lifetime: timedelta, caller: str, at_hand: AtHand | None = None
+    ) -> TokenSet:
+        """The newest token set of an account, refreshed if its access token ends too soon. Raises as `refresh` does.
+
+        `at_hand` is what was read with the account, if anything was.
+        """
         check_usable(account)
         expire_time = account.access_token_expire_time
         if expire_time is not None and expire_time <= await self._store.now() + min_remaining_lifetime:
             await self._ensure(account, min_remaining_lifetime, caller)
-        token_set = await self._store.token_set(account.grant_id)
+            at_hand = None
+        token_set = at_hand() if at_hand is not None else await self._store.token_set(account.grant_id)
         if token_set is None:
             raise await self._replaced(account)
         return token_set

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
+from typing import TypeAlias
 
 from server.accounts.model import Identity, Secret
 
@@ -44,6 +46,10 @@ class NewGrant:
     missing_scopes: tuple[str, ...]
     due_time: datetime | None
     identity_due_time: datetime
+
+
+AtHand: TypeAlias = Callable[[], TokenSet | None]
+"""Opens a token set that was read sealed; None if there is none that may be used. What opens it is the store's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from server.accounts.changes import Change, Mark
 from server.accounts.events import Event, EventFilter, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
 from server.accounts.grants import (
+    AtHand,
     ClaimedGrant,
     ClaimedRevocation,
     Commit,
@@ -140,6 +141,9 @@ class Store(Protocol):
     # --- reading accounts
 
     async def account(self, account_id: str) -> Account | None: ...
+
+    async def account_at_hand(self, account_id: str) -> tuple[Account, AtHand] | None:
+        """An account and its newest token set, read together."""
 
     async def accounts(self, account_ids: Sequence[str]) -> tuple[Account, ...]: ...
 

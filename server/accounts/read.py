@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from server.accounts.callers import Caller, Permission
 from server.accounts.errors import AccountNotFound, CallerNotPermitted, UnknownPlatform
+from server.accounts.grants import AtHand
 from server.accounts.model import Account, AccountFilter, Page, Status
 from server.accounts.ports import Store
 
@@ -25,6 +26,13 @@ class Reader:
         if account is None or not caller.sees(account):
             raise AccountNotFound(account_id)
         return account
+
+    async def get_at_hand(self, caller: Caller, account_id: str) -> tuple[Account, AtHand]:
+        """As `get`, with what the account is used with."""
+        found = await self._store.account_at_hand(account_id)
+        if found is None or not caller.sees(found[0]):
+            raise AccountNotFound(account_id)
+        return found
 
     async def list(
         self,

@@ -62,17 +62,23 @@ class ApiSender:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=connector(limit=self._connections, keepalive_timeout=IDLE_SECONDS, ssl=tls()),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                headers={"user-agent": "synposter-accounts"},
-            )
-            # aiohttp sends PUT and DELETE again by itself when a connection that was kept turns out to be closed,
-            # though the first may have been carried out. It has no public switch; its own test client uses this one.
-            self._session._retry_connection = False
+            self._session = session(self._connections)
         return self._session
+
+
+def session(connections: int) -> aiohttp.ClientSession:
+    """A session that sends each request once, and adds nothing of its own or of the environment to it."""
+    made = aiohttp.ClientSession(
+        connector=connector(limit=connections, keepalive_timeout=IDLE_SECONDS, ssl=tls()),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        headers={"user-agent": "synposter-accounts"},
+    )
+    # aiohttp sends PUT and DELETE again by itself when a connection that was kept turns out to be closed,
+    # though the first may have been carried out. It has no public switch; its own test client uses this one.
+    made._retry_connection = False
+    return made
 
 
 async def unpacked(response: aiohttp.ClientResponse) -> bytes:

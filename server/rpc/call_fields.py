@@ -53,6 +53,8 @@ def call(request: pb.CallRequest) -> ApiCall:
 
 
 def query(request: pb.CallRequest) -> Iterator[tuple[str, str]]:
+    if not request.query:
+        return
     if len(request.query) > MOST_PARAMETERS:
         raise InvalidField("query", f"must be at most {MOST_PARAMETERS} parameters")
     if sum(len(each.name) + len(each.value) for each in request.query) > MOST_QUERY:

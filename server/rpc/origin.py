@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import uuid
 from typing import Any, Final
 from urllib.parse import unquote
 
 import grpc.aio
+import uuid_utils
 
 from server.accounts.audit import Origin
 
@@ -34,4 +34,4 @@ def request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     for name, value in context.invocation_metadata() or ():
         if name == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
-    return str(uuid.uuid4())
+    return str(uuid_utils.uuid4())

@@ -21,8 +21,10 @@ REASONS = {reason.value: reason for reason in StatusReason}
 REVOCATIONS = {revocation.value: revocation for revocation in PlatformRevocation}
 
 
-def select_accounts() -> Any:
+def select_accounts(*before: Any) -> Any:
+    """Accounts as `to_account` takes them, behind the columns `before`."""
     return AccountRow.select(
+        *before,
         AccountRow.id,
         AccountRow.profile_id,
         AccountRow.platform,

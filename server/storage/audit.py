@@ -19,6 +19,8 @@ from server.storage.transaction import Transaction, instant, micros
 
 CHAIN = "events"
 READ_AT_ONCE = 1000
+SALT = 16
+"""Bytes."""
 
 
 class ChainMoved(Exception):
@@ -120,15 +122,15 @@ def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
     if not is_ours(tx, chain, owner):
         return 0
     # Whoever has a row locked is erasing its personal part; it is linked the next time, as it is then.
-    unlinked = EventRow.select().where(EventRow.chain_position.is_null()).order_by(EventRow.id).limit(limit)
+    unlinked = select_unlinked().limit(limit)
     head = Place(chain.position, chain.link)
     links = []
-    for row in tx.lock_free(unlinked):
-        event = recorded(row)
-        salt = secrets.token_hex(16)
+    rows = tx.lock_free(unlinked)
+    for row, salt in zip(rows, salts(len(rows)), strict=True):
+        event = Recorded(*row)
         hashed = personal_hash(salt, event)
         head = Place(head.position + 1, next_link(head, event, hashed))
-        links.append(Link(head.position, row.id, salt, hashed, head.link))
+        links.append(Link(head.position, event.id, salt, hashed, head.link))
     for block in blocks(links):
         insert = tx.statements.get(("links", len(block)), tx.database, partial(insert_links, len(block)))
         insert.run_in_order(tx.database, [value for each in block for value in each])
@@ -142,6 +144,12 @@ def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
     return len(links)
 
 
+def salts(count: int) -> list[str]:
+    """So many in hex, drawn at once: each draw lets other threads run, which would hold up the transaction."""
+    drawn = secrets.token_bytes(SALT * count)
+    return [drawn[start : start + SALT].hex() for start in range(0, len(drawn), SALT)]
+
+
 def insert_links(count: int) -> Any:
     fields = [getattr(LinkRow, name) for name in Link._fields]
     return LinkRow.insert_many([[slot() for _ in fields] for _ in range(count)], fields=fields)
@@ -152,8 +160,9 @@ def mark_linked(count: int) -> Any:
     return EventRow.update(chain_position=place).where(EventRow.id.in_([slot() for _ in range(count)]))
 
 
-def recorded(row: Any) -> Recorded:
-    return Recorded(*(getattr(row, name) for name in Recorded._fields))
+def select_unlinked() -> Any:
+    unlinked = EventRow.chain_position.is_null()
+    return EventRow.select(*columns(EventRow, Recorded)).where(unlinked).order_by(EventRow.id).tuples()
 
 
 def prune(tx: Transaction, before: datetime, limit: int) -> int:
@@ -192,8 +201,7 @@ def verify(database: Database, noted: Place | None, repeatable: bool) -> ChainRe
             pass
         for row in inserted(database):
             verifier.inserted(row.chain_position, row.id)
-        unlinked = EventRow.chain_position.is_null()
-        tail = [recorded(row) for row in EventRow.select().where(unlinked).order_by(EventRow.id).execute(database)]
+        tail = [Recorded(*row) for row in select_unlinked().execute(database)]
         for event in tail:
             verifier.explain(event)
         verifier.end(Place(chain.position, chain.link))

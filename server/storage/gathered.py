@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from server.accounts.errors import StoreUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOST = 64
+MOST: Final = 64
+CROWD: Final = 8
+"""So many within `patience` are worth waiting for others. PostgreSQL's `commit_siblings` is its like."""
 
 
 class Gathered(Generic[Item, Result]):
-    """Hands items to `write`, which gives a result for each; what comes while it runs waits and goes next."""
+    """Hands items to `write`, which gives a result for each; what comes while it runs waits and goes next.
 
-    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
+    Where they come in crowds, each group waits for `patience` seconds for more, since a commit costs more than what is
+    in it; who comes alone waits for nobody.
+    """
+
+    def __init__(
+        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, patience: float = 0.0
+    ) -> None:
         self._write = write
+        self._patience = patience
+        self._came: deque[float] = deque(maxlen=CROWD)
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def put(self, item: Item) -> Result:
         """The result of `item`, which is written even if the caller stops waiting. Raises whatever `write` raises."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
+        self._came.append(loop.time())
         if self._writing is None:
             # In a context of its own: what waits together comes from several callers, and is written for none of them.
             self._writing = asyncio.create_task(self._write_all(), context=Context())
@@ -35,10 +48,16 @@ class Gathered(Generic[Item, Result]):
     async def _write_all(self) -> None:
         try:
             while self._waiting:
+                if self._is_crowded and len(self._waiting) < MOST:
+                    await asyncio.sleep(self._patience)
                 group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
                 await self._settle(group)
         finally:
             self._writing = None
+
+    @property
+    def _is_crowded(self) -> bool:
+        return len(self._came) == CROWD and self._came[-1] - self._came[0] < self._patience
 
     async def _settle(self, group: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         results: Sequence[Result | Exception]

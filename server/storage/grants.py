@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from server.accounts.events import EventKind
 from server.accounts.grants import (
+    AtHand,
     ClaimedGrant,
     Commit,
     GrantRecord,
@@ -20,9 +22,9 @@ from server.accounts.grants import (
     Retry,
     TokenSet,
 )
-from server.accounts.model import StatusReason
+from server.accounts.model import Account, StatusReason
 from server.storage import accounts, revocations, unread
-from server.storage.schema import GrantRow
+from server.storage.schema import AccountRow, GrantRow
 from server.storage.statement import slot
 from server.storage.swap import swap
 from server.storage.token_sets import grant_context, open_grant, pack, unpack
@@ -39,7 +41,8 @@ class Newest(NamedTuple):
     profile_id: str
     platform: str
     generation: int
-    state: str
+    state: str | None
+    """None where an account has no grant."""
     token_set: bytes
 
 
@@ -90,15 +93,35 @@ def record(tx: Transaction, grant_id: str) -> GrantRecord | None:
     )
 
 
+NEWEST = [getattr(GrantRow, name) for name in Newest._fields]
+
+
 def newest(tx: Transaction, grant_id: str) -> TokenSet | None:
-    """Raises SealBroken. It is read for each call on an account's behalf."""
+    """Raises SealBroken."""
     found = tx.run("newest", select_newest, grant_id=grant_id).fetchone()
-    row = None if found is None else Newest(*found)
-    return None if row is None or row.state in (GrantState.REVOKING, GrantState.DEAD) else open_grant(tx, row)
+    return None if found is None else opened(tx, Newest(*found))
 
 
 def select_newest() -> Any:
-    return GrantRow.select(*(getattr(GrantRow, name) for name in Newest._fields)).where(GrantRow.id == slot("grant_id"))
+    return GrantRow.select(*NEWEST).where(GrantRow.id == slot("grant_id"))
+
+
+def at_hand(tx: Transaction, account_id: str) -> tuple[Account, AtHand] | None:
+    """An account and its newest token set, in one look: it is read for each call on an account's behalf."""
+    found = tx.run("at_hand", select_at_hand, account_id=account_id).fetchone()
+    if found is None:
+        return None
+    width = len(NEWEST)
+    return accounts.to_account(found[width:]), partial(opened, tx, Newest(*found[:width]))
+
+
+def select_at_hand() -> Any:
+    return accounts.select_accounts(*NEWEST).where(AccountRow.id == slot("account_id"))
+
+
+def opened(tx: Transaction, row: Newest) -> TokenSet | None:
+    """None if it must not be used any more, or there is none. Raises SealBroken."""
+    return None if row.state in (None, GrantState.REVOKING, GrantState.DEAD) else open_grant(tx, row)
 
 
 # --- refreshing

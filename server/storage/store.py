@@ -18,6 +18,7 @@ from server.accounts.errors import AccountError, AccountNotFound, StoreUnavailab
 from server.accounts.events import Event, EventFilter, EventKind, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.grants import (
+    AtHand,
     ClaimedGrant,
     ClaimedRevocation,
     Commit,
@@ -81,7 +82,7 @@ class Store:
         """Called after each commit of this process that changes an account."""
         self._served = Served()
         self._refreshes = Gathered(self._commit_refreshes)
-        self._uses = Gathered(self._record_uses)
+        self._uses = Gathered(self._record_uses, patience=uses.PATIENCE_SECONDS)
 
     async def now(self) -> datetime:
         return self.clock()
@@ -106,6 +107,9 @@ class Store:
 
     async def account(self, account_id: str) -> Account | None:
         return await self._engine.read(lambda database: accounts.get(database, self._statements, account_id))
+
+    async def account_at_hand(self, account_id: str) -> tuple[Account, AtHand] | None:
+        return await self._read(lambda tx: grants.at_hand(tx, account_id))
 
     async def accounts(self, account_ids: Sequence[str]) -> tuple[Account, ...]:
         return await self._engine.read(lambda database: accounts.several(database, self._statements, account_ids))
@@ -434,7 +438,7 @@ class Store:
             database,
             self._statements,
             self._vault,
-            self.clock(),
+            self.clock,
             self._new_id,
             locks_rows=self._engine.locks_rows,
             origin=origin,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from peewee import Database
@@ -33,14 +34,14 @@ class Served:
 
 
 class Transaction:
-    """What SQL functions work with. `now` is the database's time, one instant for the whole transaction."""
+    """What SQL functions work with. `clock` gives the database's time."""
 
     def __init__(
         self,
         database: Database,
         statements: Statements,
         vault: Vault,
-        now: datetime,
+        clock: Callable[[], datetime],
         new_id: Callable[[], str],
         *,
         locks_rows: bool,
@@ -53,10 +54,18 @@ class Transaction:
         self.database = database
         self.statements = statements
         self.vault = vault
-        self.now = now
-        self.now_us = micros(now)
+        self._clock = clock
         self.new_id = new_id
         self._events: list[dict[str, Any]] = []
+
+    @cached_property
+    def now(self) -> datetime:
+        """One instant for the whole transaction: when it first asks. Most reads never do."""
+        return self._clock()
+
+    @cached_property
+    def now_us(self) -> int:
+        return micros(self.now)
 
     def lock(self, query: Any) -> Any:
         """The first row of a query, or None; nobody else changes it until this transaction ends.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from server.accounts.audit import Origin
 from server.accounts.calls import Use, UseFailed
@@ -14,6 +14,9 @@ from server.accounts.model import Status
 from server.storage.schema import AccountRow
 from server.storage.statement import blocks, slot
 from server.storage.transaction import Transaction
+
+PATIENCE_SECONDS: Final = 0.04
+"""How long a record waits for others where many come: a third more calls a second (measured)."""
 
 
 def record(tx: Transaction, group: Sequence[Use | UseFailed]) -> list[AccountError | None]:

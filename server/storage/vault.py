@@ -21,7 +21,8 @@ from server.storage.keyring import KeyRing
 
 VERSION: Final = 1
 NONCE: Final = 12
-WRAPPED: Final = 32 + 16
+DATA_KEY: Final = 32
+WRAPPED: Final = DATA_KEY + 16
 TAG: Final = 16
 
 Context = tuple[str | int, ...]
@@ -66,10 +67,12 @@ class Vault:
 
     def seal(self, plaintext: bytes, context: Context) -> bytes:
         """`plaintext` sealed under a new data key, for `context` alone."""
-        data_key, nonce = os.urandom(32), os.urandom(NONCE)
+        # Drawn at once: each draw lets other threads run, which on a busy server costs more than all the rest.
+        drawn = os.urandom(DATA_KEY + NONCE + NONCE)
+        data_key, nonce, wrap_nonce = drawn[:DATA_KEY], drawn[DATA_KEY:-NONCE], drawn[-NONCE:]
         bound = associated(context)
         inner = nonce + AESGCM(data_key).encrypt(nonce, plaintext, bound)
-        return self._wrap(data_key, bound) + inner
+        return self._wrap(data_key, bound, wrap_nonce) + inner
 
     def open(self, sealed: bytes, context: Context) -> bytes:
         """Raises SealBroken."""
@@ -86,12 +89,12 @@ class Vault:
         """The same value with its data key wrapped by the active key. Raises SealBroken. The value is not opened."""
         key_id, wrapped, inner = split(sealed)
         bound = associated(context)
-        return self._wrap(self._unwrap(key_id, wrapped, bound), bound) + inner
+        return self._wrap(self._unwrap(key_id, wrapped, bound), bound, os.urandom(NONCE)) + inner
 
-    def _wrap(self, data_key: bytes, bound: bytes) -> bytes:
+    def _wrap(self, data_key: bytes, bound: bytes, nonce: bytes) -> bytes:
         ring, ciphers = self._held
         key_id = ring.active.id
-        head, nonce = head_of(key_id), os.urandom(NONCE)
+        head = head_of(key_id)
         with self._counting:
             self._wraps[key_id] += 1
         return head + nonce + ciphers[key_id].encrypt(nonce, data_key, bound + head)

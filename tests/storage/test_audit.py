@@ -219,12 +219,12 @@ async def test_processes_that_link_at_once_link_each_event_once(store: Store, cl
 
 async def test_links_over_a_head_that_moved_are_not_committed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await begun(store)
-    recorded = audit.recorded
+    next_link = audit.next_link
 
-    def moves_the_head(row: Any) -> Any:
+    def moves_the_head(*args: Any) -> str:
         tx_head = audit.ChainRow.update(position=7).where(audit.ChainRow.name == audit.CHAIN)
         tx_head.execute(database[0])
-        return recorded(row)
+        return next_link(*args)
 
     database: list[Any] = []
     link = audit.link
@@ -233,7 +233,7 @@ async def test_links_over_a_head_that_moved_are_not_committed(store: Store, monk
         database.append(tx.database)
         return link(tx, *args)
 
-    monkeypatch.setattr(audit, "recorded", moves_the_head)
+    monkeypatch.setattr(audit, "next_link", moves_the_head)
     monkeypatch.setattr(audit, "link", linked)
     with pytest.raises(audit.ChainMoved):
         await Linker(store, "me").work_off()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from server.accounts.errors import StoreUnavailable
-from server.storage.gathered import MOST, Gathered
+from server.storage.gathered import CROWD, MOST, Gathered
+from tests.faults.simulation.virtual_time import VirtualLoop
 
 
 class Writer:
@@ -71,3 +72,41 @@ async def test_a_caller_that_gives_up_does_not_undo_its_write() -> None:
     assert writer.groups == [[1, 2]]
     with pytest.raises(asyncio.CancelledError):
         await leaving
+
+
+async def put_every(seconds: float, count: int, writer: Writer) -> list[float]:
+    """Puts one after the other at that pace, into what waits for others for a tenth of a second; how long each took."""
+    gathered = Gathered(writer.write, patience=0.1)
+    loop = asyncio.get_running_loop()
+
+    async def one(number: int) -> float:
+        await asyncio.sleep(number * seconds)
+        began = loop.time()
+        assert await gathered.put(number) == 2 * number
+        return loop.time() - began
+
+    return await asyncio.gather(*map(one, range(count)))
+
+
+def test_in_a_crowd_a_group_waits_for_more_and_nobody_longer_than_that() -> None:
+    writer = Writer()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        took = runner.run(put_every(0.01, 40, writer))
+    assert len(writer.groups) <= CROWD + 40 * 0.01 / 0.1
+    assert max(took) <= 0.1 + 1e-6
+
+
+def test_who_comes_alone_waits_for_nobody() -> None:
+    writer = Writer()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        took = runner.run(put_every(0.11 / (CROWD - 1), 40, writer))
+    assert writer.groups == [[number] for number in range(40)]
+    assert max(took) == 0
+
+
+def test_a_group_that_is_full_waits_for_nobody() -> None:
+    writer = Writer()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        took = runner.run(put_every(0, 2 * MOST, writer))
+    assert list(map(len, writer.groups)) == [MOST, MOST]
+    assert max(took) == 0
