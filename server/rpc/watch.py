@@ -31,14 +31,17 @@ def place_of(news: News) -> Place:
 
 def told(news: News, resume_token: str) -> Encoded:
     """Encoded messages of one type that follow each other are read as one, with the fields of both."""
-    token = pb.WatchAccountsResponse(resume_token=resume_token).SerializeToString()
     match news:
-        case Heartbeat():
-            return Encoded(HEARTBEAT + token)
-        case Listing():
-            return Encoded(listing(news) + token, tuple(account.id for account in news.accounts))
         case Change():
-            return Encoded(change(news) + token, (news.account_id,))
+            return change(news, resume_token)
+        case Heartbeat():
+            return Encoded(HEARTBEAT + token(resume_token))
+        case Listing():
+            return Encoded(listing(news) + token(resume_token), tuple(account.id for account in news.accounts))
+
+
+def token(resume_token: str) -> bytes:
+    return pb.WatchAccountsResponse(resume_token=resume_token).SerializeToString()
 
 
 def listing(news: Listing) -> bytes:
@@ -50,7 +53,13 @@ def listing(news: Listing) -> bytes:
 
 
 @lru_cache(256)
-def change(news: Change) -> bytes:
+def change(news: Change, resume_token: str) -> Encoded:
+    """Those of one caller who watch the same are told the same."""
+    return Encoded(change_alone(news) + token(resume_token), (news.account_id,))
+
+
+@lru_cache(256)
+def change_alone(news: Change) -> bytes:
     message = pb.WatchAccountsResponse()
     into = message.change
     into.kind = KINDS[EventKind(news.kind)]
