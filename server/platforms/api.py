@@ -5,8 +5,8 @@ Scheme, host and port come from the definition (or the registration) alone. URLs
 
 from __future__ import annotations
 
-import base64
 import re
+from binascii import b2a_base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,8 +90,8 @@ def build(rules: ApiRules, base: Origin, closed: frozenset[str], call: ApiCall) 
     for name, _ in call.query:
         if name.lower() in TOKEN_PARAMETERS:
             raise InvalidField("query", f"{name} is not for callers: the service sends the token")
-    allowed = REQUEST_HEADERS | rules.request_headers
     for name, _ in call.headers:
+        allowed = REQUEST_HEADERS | rules.request_headers
         if name not in allowed:
             raise InvalidField("headers", f"{name} is not for callers; they may set {', '.join(sorted(allowed))}")
     headers = {"accept": "application/json", **dict(call.headers), "accept-encoding": "gzip"}
@@ -127,9 +127,10 @@ def terms_of(rules: ApiRules, call: ApiCall) -> Terms:
 def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: datetime) -> ApiAnswer:
     """What of an answer is passed on. Raises AnswerWithheld for one that holds a token."""
     headers = tuple(passed_on(rules, base, reply.headers))
-    told = "\n".join(value for _, value in headers).encode()
-    if any(needle in reply.body or needle in told for needle in needles(token_set)):
-        raise AnswerWithheld(reply.status, "token")
+    told = "\n".join([value for _, value in headers]).encode()
+    for needle in needles(token_set):
+        if needle in reply.body or needle in told:
+            raise AnswerWithheld(reply.status, "token")
     return ApiAnswer(
         status=reply.status,
         headers=headers,
@@ -140,13 +141,18 @@ def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: Toke
 
 
 def passed_on(rules: ApiRules, base: Origin, headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    told = RESPONSE_HEADERS | rules.response_headers | {name for each in rules.rate_limits for name in names_of(each)}
     for name, value in headers.items():
-        if name not in told or not (value.isascii() and value.isprintable()):
+        if not is_told(rules, name) or not (value.isascii() and value.isprintable()):
             continue
         if name == "location" and not stays(base, value):
             continue
         yield name, value
+
+
+def is_told(rules: ApiRules, header: str) -> bool:
+    if header in RESPONSE_HEADERS or header in rules.response_headers:
+        return True
+    return any(header in names_of(each) for each in rules.rate_limits)
 
 
 def stays(base: Origin, location: str) -> bool:
@@ -169,7 +175,7 @@ def names_of(headers: RateLimitHeaders) -> tuple[str, str, str]:
 def rate_limits(rules: ApiRules, headers: Mapping[str, str]) -> Iterator[RateLimit]:
     """The limits that an answer tells of, each with what is left; what cannot be read is as if it were missing."""
     for each in rules.rate_limits:
-        limit, remaining, reset = (whole_number(headers.get(name, "")) for name in names_of(each))
+        limit, remaining, reset = [whole_number(headers.get(name, "")) for name in names_of(each)]
         if limit is not None and remaining is not None:
             yield RateLimit(limit, remaining, moment(reset), each.of_app, each.limit)
 
@@ -188,30 +194,32 @@ def moment(seconds: int | None) -> datetime | None:
 # --- tokens in answers
 
 
-def needles(token_set: TokenSet) -> Iterator[bytes]:
+def needles(token_set: TokenSet) -> list[bytes]:
     """What a token looks like in an answer that repeats it."""
-    for token in (token_set.access_token, token_set.refresh_token):
-        if token is not None:
-            yield from (each for each in spellings(token.reveal()) if len(each) >= SHORTEST_NEEDLE)
+    found = spellings(token_set.access_token.reveal())
+    if token_set.refresh_token is not None:
+        found += spellings(token_set.refresh_token.reveal())
+    return [each for each in found if len(each) >= SHORTEST_NEEDLE]
 
 
-def spellings(text: str) -> Iterator[bytes]:
+def spellings(text: str) -> list[bytes]:
     """As it is, percent-encoded, escaped in JSON, in base64; each once, since every answer is searched for them."""
     plain = text.encode()
-    yield plain
+    found = [plain]
     if (encoded := quote(text, safe="")) != text:
-        yield encoded.encode()
-        yield PERCENT.sub(lambda found: found[0].lower(), encoded).encode()
+        found += encoded.encode(), PERCENT.sub(lambda escape: escape[0].lower(), encoded).encode()
     if "/" in text:
-        yield text.replace("/", "\\/").encode()
+        found.append(text.replace("/", "\\/").encode())
     for part in in_base64(plain):
-        yield part
+        found.append(part)
         if b"+" in part or b"/" in part:
-            yield part.translate(URL_SAFE)
+            found.append(part.translate(URL_SAFE))
+    return found
 
 
-def in_base64(secret: bytes) -> Iterator[bytes]:
+def in_base64(secret: bytes) -> list[bytes]:
     """What of base64 of any text with the secret in it depends on the secret alone."""
-    for before, begins in enumerate((0, 2, 3)):
-        encoded = base64.b64encode(bytes(before) + secret)
-        yield encoded[begins : (before + len(secret)) * 8 // 6]
+    return [
+        b2a_base64(bytes(before) + secret, newline=False)[begins : (before + len(secret)) * 8 // 6]
+        for before, begins in enumerate((0, 2, 3))
+    ]

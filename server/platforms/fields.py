@@ -89,6 +89,8 @@ def granted_scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
 def retry_after(value: str, now: datetime) -> timedelta | None:
     """RFC 9110 section 10.2.3, seconds or a date, between a second and a day; None for what is neither."""
     value = value.strip()
+    if not value:
+        return None
     if value.isascii() and value.isdigit():
         return max(SHORTEST_WAIT, timedelta(seconds=min(int(value[:12]), LONGEST_WAIT.total_seconds())))
     try:
