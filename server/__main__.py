@@ -1,5 +1,9 @@
 """The command line: `python -m server --config FILE [COMMAND]`."""
 
-from server.commands.main import main
+try:
+    from server.commands.main import main
+except KeyboardInterrupt:
+    # Ctrl-C in the second that it takes to read the modules: nothing has begun, and click is not there yet to tell.
+    raise SystemExit(130) from None
 
 main()

@@ -1,10 +1,13 @@
 """What operators are told by every command: help, and one line for what they can put right."""
 
+import runpy
 import socket
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 
 import click
 import pytest
@@ -24,6 +27,17 @@ from tests.moulds import furnished
 def test_help_is_given_without_a_configuration(words: tuple[str, ...]) -> None:
     helped = CliRunner(env={"ACCOUNTS_CONFIG": None}).invoke(main, [*words, "--help"])
     assert helped.exit_code == 0 and helped.output.startswith("Usage:")
+
+
+def test_ctrl_c_while_the_modules_are_still_read_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "server.commands.main", Interrupted("server.commands.main"))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("server", run_name="__main__")
+    assert ended.value.code == 130
 
 
 def groups(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:

@@ -1,6 +1,5 @@
 """The edge under test: the real server on a port of the system's choice, over use cases that do as they are told."""
 
-import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -58,7 +57,7 @@ def make_account(**changes: Any) -> Account:
         access_token_expire_time=MOMENT + timedelta(hours=2),
         last_refresh_time=MOMENT - timedelta(hours=1),
     )
-    return dataclasses.replace(account, **changes)
+    return account._replace(**changes)
 
 
 class UseCases:
