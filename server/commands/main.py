@@ -105,7 +105,7 @@ def platforms_group() -> None:
 @platforms_group.command("list")
 @click.pass_obj
 def platforms_list(config_file: Path) -> None:
-    """Tell which platforms are known, registered and paused. Also by whom and why."""
+    """Tell which platforms are known, registered and paused. A pause shows who set it, and why."""
     with told_plainly():
         for line in asyncio.run(operate.platforms(load(config_file))):
             click.echo(line)
@@ -182,7 +182,7 @@ def callers_add(
 @callers_group.command("list")
 @click.pass_obj
 def callers_list(config_file: Path) -> None:
-    """Tell what each caller may do and see, and who is blocked. Also by whom and why."""
+    """Tell what each caller may do and see, and who is blocked. A block shows who set it, and why."""
     with told_plainly():
         for line in asyncio.run(operate_callers.callers(load(config_file))):
             click.echo(line)
