@@ -41,6 +41,8 @@ PRAGMAS = {
     "secure_delete": 1,
 }
 BUSY_SECONDS = 5
+MOST_WAITING = 10_000
+"""Writes that wait for the disk, beyond which no more is taken: one that hangs for hours must not fill the memory."""
 SURVEYS = 2
 """Threads for reads that may go through whole tables, and for nothing else: who begins many of them, and gives up on
 them, delays no other."""
@@ -140,6 +142,8 @@ class SqliteEngine:
         """
         if self._closed:
             raise StoreUnavailable("the database is closed")
+        if self._jobs.qsize() >= MOST_WAITING:
+            raise StoreUnavailable("too many writes wait for the disk")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((work, future))
         return await future

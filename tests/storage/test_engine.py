@@ -31,9 +31,14 @@ def names(sqlite: SqliteEngine) -> set[str]:
 
 async def together(sqlite: SqliteEngine, *works: Any) -> list[Any]:
     """Makes the writer find all works waiting at once."""
-    go_on = threading.Event()
-    first = asyncio.ensure_future(sqlite.write(lambda _: go_on.wait()))
-    await asyncio.sleep(0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Any) -> None:
+        begun.set()
+        go_on.wait()
+
+    first = asyncio.ensure_future(sqlite.write(hold))
+    await asyncio.to_thread(begun.wait)
     waiting = [asyncio.ensure_future(sqlite.write(work)) for work in works]
     await asyncio.sleep(0)
     go_on.set()
@@ -53,6 +58,16 @@ async def test_writes_that_wait_share_one_commit(sqlite: SqliteEngine) -> None:
     await together(sqlite, *[add(str(number)) for number in range(20)])
     assert len(names(sqlite)) == 20
     assert commits <= 3
+
+
+async def test_behind_a_disk_that_hangs_only_so_many_writes_wait(
+    sqlite: SqliteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.storage.engine.MOST_WAITING", 10)
+    results = await together(sqlite, *[add(str(number)) for number in range(12)])
+    assert [type(each) for each in results[10:]] == [StoreUnavailable, StoreUnavailable]
+    assert names(sqlite) == {str(number) for number in range(10)}
+    await sqlite.write(add("later"))
 
 
 async def test_a_write_that_fails_leaves_nothing_and_its_neighbours_alone(sqlite: SqliteEngine) -> None:
