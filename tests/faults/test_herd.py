@@ -3,36 +3,54 @@
 import asyncio
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import cysqlite
 import pytest
 from synposter_accounts import AsyncAccounts
 
-from server.parts import load_settings, new_id, open_engine
+from bench.fill import fill
+from server.accounts.grants import TokenSet
+from server.accounts.model import Secret
 from server.storage.keyring import KeyRing
-from server.storage.store import Store
+from server.storage.token_sets import grant_context, pack
+from server.storage.transaction import micros
 from server.storage.vault import Vault
 from tests.faults.processes import Fleet, fleet
-from tests.faults.seeded import SCOPES, add_grants
+from tests.faults.seeded import SCOPES
 
 RATE = 200
 OVERDUE = -timedelta(minutes=30)
 LIFE = timedelta(hours=1)
-BATCH = 1_000
 
 
 async def overdue(herd: Fleet, count: int, at_platform: int) -> None:
-    """So many overdue grants; the platform knows those that come first, and the very last."""
-    engine = open_engine(load_settings(herd.servers[0].config_file))
-    store = Store(engine, Vault(KeyRing.load(herd.servers[0].folder / "keys.json")), new_id)
-    tokens = [f"sbx-rt-canary-herd-{number}" for number in range(count)]
-    await herd.sandbox.seed_grants([*tokens[:at_platform], tokens[-1]], " ".join(SCOPES))
-    for start in range(0, count, BATCH):
-        batch = tokens[start : start + BATCH]
-        due_in = OVERDUE + timedelta(seconds=start / count)
-        await store._write(lambda tx, batch=batch, due_in=due_in: add_grants(tx, batch, due_in, LIFE))  # type: ignore[misc]
-    engine.close()
+    """So many overdue grants; the platform knows those that come first, and the very last.
+
+    The others keep blanks for token sets: their turn does not come while the test looks.
+    """
+    local = herd.servers[0]
+    fill(local.folder / "accounts.db", count)
+    tokens = {number: f"sbx-rt-canary-herd-{number}" for number in (*range(at_platform), count - 1)}
+    await herd.sandbox.seed_grants(list(tokens.values()), " ".join(SCOPES))
+    vault = Vault(KeyRing.load(local.folder / "keys.json"))
+    connection = cysqlite.Connection(str(local.folder / "accounts.db"))
+    connection.execute("PRAGMA cache_size = -500000")
+    connection.begin()
+    connection.execute("UPDATE grants SET due_time = ? + rowid", (micros(datetime.now(UTC) + OVERDUE),))
+    rows = connection.execute("SELECT id, profile_id, platform, generation FROM grants ORDER BY id").fetchall()
+    connection.executemany(
+        "UPDATE grants SET token_set = ? WHERE id = ?",
+        [(sealed(vault, token, rows[number]), rows[number][0]) for number, token in tokens.items()],
+    )
+    connection.commit()
+    connection.close()
+
+
+def sealed(vault: Vault, refresh_token: str, grant: tuple[str, str, str, int]) -> bytes:
+    token_set = TokenSet(Secret("at-of-" + refresh_token), Secret(refresh_token), datetime.now(UTC) + LIFE, SCOPES)
+    return vault.seal(pack(token_set), grant_context("token_set", *grant))
 
 
 def resident(pid: int) -> float:
