@@ -78,6 +78,10 @@ class Transaction:
         """The rows of a query, locked."""
         return list((query.for_update() if self._locks_rows else query).execute(self.database))
 
+    def hold(self, query: Any) -> Any:
+        """The query for rows that nobody changes until this transaction ends; others may hold them as well."""
+        return query.for_update("FOR KEY SHARE") if self._locks_rows else query
+
     def skip_locked(self, query: Any) -> Any:
         """The query for the rows that nobody else has locked; it locks them."""
         return query.for_update(skip_locked=True) if self._locks_rows else query

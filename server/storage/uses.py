@@ -60,15 +60,16 @@ def note(tx: Transaction, kind: EventKind, use: Use, result: str, profile_id: st
 
 
 def statuses_of(tx: Transaction, account_ids: Collection[str]) -> dict[str, Status]:
-    """Accounts that are gone are left out."""
+    """Accounts that are gone are left out. The others stay as they are until what is recorded of them is committed."""
     found: dict[str, Status] = {}
     for block in blocks(sorted(account_ids)):
         names = [f"id{number}" for number in range(len(block))]
         values = dict(zip(names, block, strict=True))
-        rows = tx.run(("account_statuses", len(block)), partial(select_statuses, names), **values)
+        rows = tx.run(("account_statuses", len(block)), partial(select_statuses, tx, names), **values)
         found.update((account_id, Status(status)) for account_id, status in rows.fetchall())
     return found
 
 
-def select_statuses(names: Sequence[str]) -> Any:
-    return AccountRow.select(AccountRow.id, AccountRow.status).where(AccountRow.id.in_([slot(name) for name in names]))
+def select_statuses(tx: Transaction, names: Sequence[str]) -> Any:
+    these = AccountRow.id.in_([slot(name) for name in names])
+    return tx.hold(AccountRow.select(AccountRow.id, AccountRow.status).where(these).order_by(AccountRow.id))

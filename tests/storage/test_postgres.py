@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from server.accounts.errors import StoreUnavailable
+from server.accounts.calls import Use
+from server.accounts.errors import AccountRevoked, StoreUnavailable
 from server.accounts.model import Status
 from server.storage import postgres
 from server.storage.clock import boottime
@@ -81,6 +82,38 @@ async def test_an_identity_is_read_and_an_end_is_told_by_one_process(
     on_postgres.clock.offset += 2 * ending
     ended = await asyncio.gather(*(store.expire_ended("twitter", limit=10) for _ in range(6)))
     assert sum(ended) == 6
+
+
+async def test_a_use_that_is_recorded_while_its_account_is_being_revoked_is_refused(
+    on_postgres: PostgresEngine, vault: Vault, new_id: NewId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = Store(on_postgres, vault, new_id), PostgresEngine(url_of(on_postgres))
+    account = await connected(store)
+    use = Use(new_id(), account, "publisher", "POST", "/2/tweets", "", "")
+    at_commit, go_on, commit = threading.Event(), threading.Event(), other.database.commit
+
+    def held() -> None:
+        at_commit.set()
+        assert go_on.wait(10)
+        commit()
+
+    monkeypatch.setattr(other.database, "commit", held)
+    try:
+        revoking = asyncio.create_task(
+            Store(other, vault, new_id).revoke_account(
+                account.id, caller="somebody", supported=False, ends_user_grant=False
+            )
+        )
+        assert await asyncio.to_thread(at_commit.wait, 10)
+        recording = asyncio.create_task(store.record_use(use))
+        await asyncio.wait({recording}, timeout=0.5)  # long enough for a use that waits for nobody
+        go_on.set()
+        await revoking
+        with pytest.raises(AccountRevoked):
+            await recording
+    finally:
+        go_on.set()
+        other.close()
 
 
 async def test_connections_that_die_between_two_uses_are_replaced(
