@@ -200,6 +200,9 @@ class Actor:
                 answer = await self._send(one, another)
                 if answer.status == UNAUTHORIZED:
                     await self._remember_in_vain(one, another)
+        if answer.withheld:
+            use_id = await self._ended(one, "withheld", answer.status)
+            raise ResponseWithheld(one.account.platform, use_id, answer.status, answer.withheld)
         if answer.status >= FAILED:
             await self._ended(one, "answered", answer.status)
         return answer
@@ -231,8 +234,7 @@ class Actor:
             await self._ended(one, "not_sent")
             raise NothingSent(platform, f"{error.text}; nothing was sent") from None
         except AnswerWithheld as error:
-            use_id = await self._ended(one, "withheld", error.http_status)
-            raise ResponseWithheld(platform, use_id, error.http_status, error.why) from None
+            answer = ApiAnswer(error.http_status, (), b"", withheld=error.why)
         except OutcomeUnknown as error:
             raise unknown(one, await self._ended(one, "unknown"), error.text) from None
         except Exception:

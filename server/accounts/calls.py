@@ -45,6 +45,8 @@ class ApiAnswer:
     body: bytes
     rate_limits: Sequence[RateLimit] = ()
     retry_after: timedelta | None = None
+    withheld: str = ""
+    """Why nothing of it but its status is passed on, in one word; empty if the rest is."""
 
 
 class AnswerWithheld(PlatformError):

@@ -124,6 +124,22 @@ async def test_401_leads_to_one_refresh_and_one_more_try_with_the_same_body(tmp_
         assert [each.result for each in await service.usage()] == ["sent"]
 
 
+async def test_401_whose_answer_is_withheld_leads_to_one_refresh_and_one_more_try_as_well(tmp_path: Path) -> None:
+    script = Script()
+    async with acting(tmp_path, script) as service:
+        service.whole.clock.offset += timedelta(minutes=2)
+        repeats = http(f"{await service.token()} is no good".encode(), "401 Unauthorized")
+        script.answers = [says(repeats), OK]
+        assert (await service.post()).status_code == 200
+        assert len(service.peer.received) == 2
+        script.answers = [says(http(b"?", "401 Unauthorized", "Content-Encoding: br"))]
+        service.whole.clock.offset += timedelta(minutes=2)
+        refusal = await service.refusal(**request("POST"))
+        assert (refusal.reason, refusal.facts["status_code"]) == ("RESPONSE_WITHHELD", "401")
+        assert len(service.peer.received) == 4
+        assert [each.result for each in await service.usage()] == ["withheld", "sent", "sent"]
+
+
 async def test_a_second_401_is_the_answer_and_costs_no_further_refresh_for_a_while(tmp_path: Path) -> None:
     async with acting(tmp_path, says(REFUSED)) as service:
         for sent in (2, 3, 4):
