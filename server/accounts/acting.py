@@ -11,7 +11,8 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -121,7 +122,8 @@ class Actor:
         """
         seconds = call.timeout.total_seconds()
         until = time.monotonic() + (seconds if left is None else min(seconds, left - MARGIN_SECONDS))
-        account, at_hand = await self._reader.get_at_hand(caller, call.account_id)
+        async with within(until - time.monotonic(), "the account was not found in time; nothing was sent"):
+            account, at_hand = await self._reader.get_at_hand(caller, call.account_id)
         one = self._let_through(caller, call, account, at_hand, until)
         if call.refuse_if_limited:
             await self._refuse_if_limited(one)
@@ -209,17 +211,12 @@ class Actor:
 
     async def _made_ready(self, one: UnderWay) -> TokenSet:
         """The token to send it with; from now on it is recorded that it is about to be sent."""
-        try:
-            async with asyncio.timeout(one.left) as limit:
-                lifetime = one.call.min_remaining_lifetime
-                token_set = await self._fresh.token_set(one.account, lifetime, one.caller.name, one.at_hand)
-                check_not_paused(one.account.platform, one.lane)
-                one.use = await self._records.begin(one.caller, one.account, one.route)
-                return token_set
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise TimeOver("no fresh token or no record of it came in time; nothing was sent") from None
+        async with within(one.left, "no fresh token or no record of it came in time; nothing was sent"):
+            lifetime = one.call.min_remaining_lifetime
+            token_set = await self._fresh.token_set(one.account, lifetime, one.caller.name, one.at_hand)
+            check_not_paused(one.account.platform, one.lane)
+            one.use = await self._records.begin(one.caller, one.account, one.route)
+        return token_set
 
     async def _send(self, one: UnderWay, token_set: TokenSet) -> ApiAnswer:
         platform = one.account.platform
@@ -250,7 +247,7 @@ class Actor:
         A 401 may be late: everything is read again before anything is made of it.
         """
         try:
-            async with asyncio.timeout(one.left) as limit:
+            async with within(one.left, "nothing newer came in time"):
                 account, another = await self._fresh.newer(one.account, refused)
                 if another is None and not self._is_in_vain(account):
                     account, another = await self._fresh.another(account, refused, one.caller.name)
@@ -259,9 +256,7 @@ class Actor:
                     check_scopes(account, one.prepared)
                     check_not_paused(account.platform, one.lane)
                 return another
-        except TimeoutError:
-            if not limit.expired():
-                raise
+        except TimeOver:
             return None
         except Exception:
             await self._ended(one, "answered", UNAUTHORIZED)
@@ -273,7 +268,10 @@ class Actor:
     async def _remember_in_vain(self, one: UnderWay, refused: TokenSet) -> None:
         """Unless that token was replaced or taken back meanwhile as well: then its 401 says nothing of the newest."""
         try:
-            account, another = await self._fresh.newer(one.account, refused)
+            async with within(one.left, "nobody knows in time"):
+                account, another = await self._fresh.newer(one.account, refused)
+        except TimeOver:
+            return
         except Exception:
             await self._ended(one, "answered", UNAUTHORIZED)
             raise
@@ -308,6 +306,18 @@ class Actor:
         assert use is not None, "what ends was recorded"  # noqa: S101
         await self._records.ended(use, result, status)
         return use.id
+
+
+@asynccontextmanager
+async def within(seconds: float, otherwise: str) -> AsyncIterator[None]:
+    """Raises TimeOver, with this text, for what takes longer."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TimeOver(otherwise) from None
 
 
 def check_scopes(account: Account, prepared: PreparedCall) -> None:

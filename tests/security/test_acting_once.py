@@ -366,17 +366,46 @@ async def test_a_change_that_was_refused_with_401_and_whose_caller_is_gone_is_no
         assert len(service.peer.received) == 1
 
 
+async def hangs(*_: Any) -> Any:
+    await asyncio.Event().wait()
+
+
 async def test_a_call_that_is_not_recorded_in_time_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with acting(tmp_path) as service:
-
-        async def hangs(_use: Any) -> None:
-            await asyncio.Event().wait()
-
         monkeypatch.setattr(service.whole.app.store, "record_use", hangs)
         with pytest.raises(grpc.aio.AioRpcError, match="nothing was sent") as caught:
             await service.post(timeout=1.0)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert service.peer.connections == 0
+
+
+async def test_a_call_whose_account_is_not_found_in_time_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with acting(tmp_path) as service:
+        monkeypatch.setattr(service.whole.app.store, "account_at_hand", hangs)
+        with pytest.raises(grpc.aio.AioRpcError, match="nothing was sent") as caught:
+            await service.post(timeout=1.0)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert service.peer.connections == 0
+
+
+async def test_a_second_401_is_told_in_time_by_a_database_that_hangs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with acting(tmp_path, says(REFUSED)) as service:
+        fresh, looks = service.whole.app.fresh, 0
+        newer = fresh.newer
+
+        async def third_hangs(*arguments: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return await (hangs() if looks == 3 else newer(*arguments))
+
+        service.whole.clock.offset += timedelta(minutes=2)
+        monkeypatch.setattr(fresh, "newer", third_hangs)
+        answer = await service.post(timeout=3.0)
+        assert (answer.status_code, looks, len(service.peer.received)) == (401, 3, 2)
 
 
 async def test_a_change_whose_caller_is_gone_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
