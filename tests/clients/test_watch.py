@@ -21,6 +21,8 @@ from synposter_accounts import (
     RateLimited,
     StatusReason,
 )
+from synposter_accounts.mirror import MirroredAccounts
+from synposter_accounts.model import to_news
 from synposter_accounts.watching import Course
 
 from tests.clients.either import Either
@@ -195,6 +197,18 @@ async def test_a_mirror_holds_all_accounts_and_follows_their_changes(client: Eit
     async with Mirrored(client, "p") as mirror:
         await until(lambda: set(mirror) == {"1", "3"})
         assert mirror["1"].handle == "countess" and len(mirror) == 2 and "2" not in mirror
+
+
+def test_who_goes_through_a_mirror_is_not_disturbed_by_an_account_that_is_deleted_meanwhile() -> None:
+    mirror = MirroredAccounts()
+    mirror.take(to_news(listing("a", "1", "2"), begins=True))
+    for look in (mirror.items, mirror.values):
+        one_by_one = iter(look())
+        next(one_by_one)
+        mirror.take(to_news(change("b", "2", None, kind=8), begins=False))
+        assert len(list(one_by_one)) == 1
+        mirror.take(to_news(change("c", "2", kind=1), begins=False))
+    assert set(mirror) == {"1", "2"}
 
 
 async def test_a_mirror_that_lists_again_drops_what_is_gone(client: Either, told: Told) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, ItemsView, Iterator, Mapping, ValuesView
 from typing import Self
 
 import grpc
@@ -58,6 +58,14 @@ class MirroredAccounts(Mapping[str, Account]):
 
     def __len__(self) -> int:
         return len(self._known())
+
+    def items(self) -> ItemsView[str, Account]:
+        """As they are now: what is deleted while somebody goes through them fails nobody."""
+        return dict(self._known()).items()
+
+    def values(self) -> ValuesView[Account]:
+        """As `items`."""
+        return dict(self._known()).values()
 
     def _known(self) -> dict[str, Account]:
         if self._error is not None:
