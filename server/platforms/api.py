@@ -33,6 +33,8 @@ RESPONSE_HEADERS: Final = frozenset(
 )
 # RFC 6750 section 2.3 and its relatives: a token in the query would be taken in place of ours.
 TOKEN_PARAMETERS: Final = frozenset({"access_token", "oauth2_access_token", "oauth_token", "bearer_token"})
+JSON_ESCAPED: Final = "+=/"
+"""What a token can hold (RFC 6750 section 2.1) and some writer of JSON or other escapes: .NET's `+`, Gson `=`."""
 PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
 URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 SHORTEST_NEEDLE: Final = 8
@@ -208,6 +210,10 @@ def spellings(text: str) -> list[bytes]:
     found = [plain]
     if (encoded := quote(text, safe="")) != text:
         found += encoded.encode(), PERCENT.sub(lambda escape: escape[0].lower(), encoded).encode()
+    for character in JSON_ESCAPED:
+        if character in text:
+            number = f"{ord(character):04x}"
+            found += [text.replace(character, f"\\u{digits}").encode() for digits in (number, number.upper())]
     if "/" in text:
         found.append(text.replace("/", "\\/").encode())
     for part in in_base64(plain):

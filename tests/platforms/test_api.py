@@ -162,10 +162,15 @@ def test_all_limits_that_x_tells_of_are_read() -> None:
     assert len({each.name for each in found}) == 3, "one would be taken for another"
 
 
+IN_JSON = [("/", "\\/"), ("+", "\\u002B"), ("+", "\\u002b"), ("=", "\\u003d"), ("=", "\\u003D"), ("/", "\\u002F")]
+"""As PHP, .NET, Gson and others write them."""
+
+
 @pytest.mark.parametrize("token", ["abcdefgh/+=~._-", "AAAAAAAAAAAAAAAAAAAAAMLheAAAAAAA0%2BuSeid%2BULvsea4JtiGRi"])
 def test_a_refresh_token_in_an_answer_is_found_as_well(token: str) -> None:
     token_set = TokenSet(Secret("another-token-entirely"), Secret(token), None, ())
-    for body in (token, token.replace("/", "\\/")):
+    in_json = [token.replace(each, escape) for each, escape in IN_JSON if each in token]
+    for body in (token, *in_json):
         with pytest.raises(AnswerWithheld):
             read_answer(TWITTER.api, BASE, HttpReply(200, b'{"x":"' + body.encode() + b'"}'), token_set, NOW)
     assert read_answer(TWITTER.api, BASE, HttpReply(200, token[:-3].encode()), token_set, NOW).status == 200
