@@ -17,6 +17,10 @@ MOST: Final = 64
 CROWD: Final = 8
 """So many within `patience` are worth waiting for others. PostgreSQL's `commit_siblings` is its like."""
 
+MOST_WAITING: Final = 10_000
+"""More than all calls that may be under way leave behind. Whoever gives up leaves its item here, and a database that
+hangs takes none: callers who try again and again would fill the memory."""
+
 
 class Gathered(Generic[Item, Result]):
     """Hands items to `write`, which gives a result for each; what comes while it runs waits and goes next.
@@ -35,7 +39,12 @@ class Gathered(Generic[Item, Result]):
         self._writing: asyncio.Task[None] | None = None
 
     async def put(self, item: Item) -> Result:
-        """The result of `item`, which is written even if the caller stops waiting. Raises whatever `write` raises."""
+        """The result of `item`, which is written even if the caller stops waiting.
+
+        Raises whatever `write` raises, and StoreUnavailable where MOST_WAITING wait already.
+        """
+        if len(self._waiting) >= MOST_WAITING:
+            raise StoreUnavailable("the database is far behind with what waits for it")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))

@@ -74,6 +74,32 @@ async def test_a_caller_that_gives_up_does_not_undo_its_write() -> None:
         await leaving
 
 
+async def test_a_database_that_hangs_is_given_so_much_to_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.storage.gathered.MOST_WAITING", 3)
+    go_on, writer = asyncio.Event(), Writer()
+
+    async def hangs(numbers: Sequence[int]) -> list[int]:
+        await go_on.wait()
+        return await writer.write(numbers)
+
+    gathered = Gathered(hangs)
+    leaving = [asyncio.create_task(gathered.put(1))]
+    for _ in range(2):  # it is with the database
+        await asyncio.sleep(0)
+    leaving += [asyncio.create_task(gathered.put(number)) for number in (2, 3)]
+    staying = asyncio.create_task(gathered.put(4))
+    await asyncio.sleep(0)
+    for one in leaving:
+        one.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreUnavailable):
+            await gathered.put(5)
+        go_on.set()
+        assert await staying == 8
+        assert await gathered.put(6) == 12
+    assert writer.groups == [[1], [2, 3, 4], [6]]
+
+
 async def put_every(seconds: float, count: int, writer: Writer) -> list[float]:
     """Puts one after the other at that pace, into what waits for others for a tenth of a second; how long each took."""
     gathered = Gathered(writer.write, patience=0.1)
