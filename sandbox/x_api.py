@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -69,9 +69,9 @@ class XApi(Api):
         if not 1 <= len(asked) <= 100:
             return invalid("ids: 1 to 100 of them, with commas")
         found = {each: self._ledger.posts.posts[each] for each in asked if each in self._ledger.posts.posts}
-        answer: dict[str, Any] = {"data": [told(post, request.query) for post in found.values()]}
         missing = [{"title": "Not Found Error", "value": each} for each in asked if each not in found]
-        return web.json_response(answer | ({"errors": missing} if missing else {}))
+        answer = listed(found.values(), request.query) | ({"errors": missing} if missing else {})
+        return web.json_response(answer)
 
     async def read(self, request: web.Request, _: Grant) -> web.Response:
         post = self._ledger.posts.posts.get(request.match_info["id"])
@@ -94,7 +94,7 @@ class XApi(Api):
         meta: dict[str, Any] = {"result_count": len(page)}
         if len(posts) > size:
             meta["next_token"] = page[-1].id
-        return web.json_response({"data": [told(post, request.query) for post in page], "meta": meta})
+        return web.json_response(listed(page, request.query) | {"meta": meta})
 
     # --- media
 
@@ -157,6 +157,12 @@ async def media_of(request: web.Request) -> tuple[Mapping[str, Any], bytes]:
         return body, base64.b64decode(body.get("media", ""), validate=True)
     except (TypeError, binascii.Error):
         return body, b""
+
+
+def listed(posts: Iterable[Post], query: Mapping[str, str]) -> dict[str, Any]:
+    """Of no posts X says nothing: there is no empty list in its answers."""
+    data = [told(post, query) for post in posts]
+    return {"data": data} if data else {}
 
 
 def told(post: Post, query: Mapping[str, str]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ async def test_the_publisher_posts_once(service: Whole, manual: SimpleNamespace)
 
 async def test_the_publisher_finds_the_post_whose_answer_was_lost(service: Whole, manual: SimpleNamespace) -> None:
     account = await service.connect()
-    for fault, taken in (("drop_after", True), ("status_after", True), ("drop_before", False)):
+    for fault, taken in (("drop_before", False), ("drop_after", True), ("status_after", True)):
         await service.sandbox.fault("post", fault)
         with pytest.raises(manual.Unclear):
             await run(service, manual.publish, account, fault)
@@ -119,6 +119,7 @@ async def test_analytics_reads_every_page_waits_for_the_limit_and_cannot_post(
     service: Whole, manual: SimpleNamespace
 ) -> None:
     account = await service.connect()
+    assert await run(service, manual.impressions, account, key=ANALYTICS) == {}
     await service.sandbox.settings(requests_a_window=1000)
     texts = [str(number) for number in range(130)]
     await asyncio.gather(*(run_post(service, account, text) for text in texts))

@@ -41,6 +41,12 @@ async def test_a_post_is_taken_read_and_deleted(app: RegisteredApp) -> None:
     assert await app.control.posts() == []
 
 
+async def test_an_empty_list_of_posts_is_left_out(app: RegisteredApp) -> None:
+    token = await token_of(app)
+    assert (await ask(app, token, "GET", "/2/users/1/tweets"))[:2] == (200, {"meta": {"result_count": 0}})
+    assert set((await ask(app, token, "GET", "/2/tweets?ids=1"))[1]) == {"errors"}
+
+
 async def test_a_timeline_comes_in_pages_the_newest_first(app: RegisteredApp) -> None:
     token = await token_of(app)
     for number in range(5):
