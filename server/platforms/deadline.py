@@ -17,7 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError
 
 from server.accounts.errors import OutcomeUnknown
-from server.platforms.http import LARGEST_REPLY
+from server.platforms.http import LARGEST_REPLY, tls_alone
 
 
 class Deadline:
@@ -67,7 +67,7 @@ class DeadlineAdapter(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
+        super().init_poolmanager(*arguments, **options, ssl_context=tls_alone())  # requests adds certifi's authorities
         self.poolmanager.pool_classes_by_scheme = watched_pools(self.deadline)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]

@@ -78,7 +78,17 @@ class TimeLimit:
 
 def tls() -> ssl.SSLContext:
     """Whom we believe: the authorities of certifi, as requests does. SSL_CERT_FILE and its like play no part."""
-    context = ssl.create_default_context(cafile=certifi.where())
+    context = tls_alone()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def tls_alone() -> ssl.SSLContext:
+    """As `tls`, before there is anybody to believe.
+
+    Python's own default would write the keys of each connection, and with them our tokens, into SSLKEYLOGFILE.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

@@ -295,6 +295,18 @@ async def test_the_environment_plays_no_part(
         assert b"cookie" not in request.lower()
 
 
+@both
+async def test_no_key_of_a_connection_is_written_where_the_environment_says(
+    send: Send, sender: Sender, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+    monkeypatch.setattr("certifi.where", lambda: str(certificate))
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
+    async with peer(says(http(GOOD)), tls_of(certificate)) as found:
+        await send(registered(found.url, sender))
+    assert not (tmp_path / "keys.log").exists()
+
+
 async def test_a_code_goes_over_plain_http_only_by_the_switch_that_loopback_gets(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

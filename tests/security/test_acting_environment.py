@@ -70,6 +70,19 @@ async def test_an_authority_of_the_environment_vouches_for_nobody(
         assert (await ask(found.url)).status == 200
 
 
+async def test_no_key_of_a_connection_is_written_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    files = authority.server_files(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+    async with peer(says(http()), tls_of(files.cert, files.key)) as found:
+        assert (await ask(found.url)).status == 200
+    assert not (tmp_path / "keys.log").exists()
+
+
 def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
