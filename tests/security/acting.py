@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from prometheus_client import generate_latest
 from synposter.accounts.v1 import platform_service_pb2 as pb
 from synposter.accounts.v1 import platform_service_pb2_grpc
@@ -44,9 +45,10 @@ class Acting:
     account: Account
     stub: Any
 
-    async def call(self, *, timeout: float = 20.0, **request: Any) -> pb.CallResponse:  # noqa: ASYNC109
-        """A GET of /2/users/me, but for what is given."""
+    async def call(self, *, timeout: float = 20.0, limit: int = 30, **request: Any) -> pb.CallResponse:  # noqa: ASYNC109
+        """A GET of /2/users/me, but for what is given; `timeout` is gRPC's, and `limit` that of the request."""
         wanted = {"account_id": self.account.id, "method": "GET", "path": "/2/users/me", **request}
+        wanted["timeout"] = Duration(seconds=limit)
         key = bearer(self.whole.local.api_key)
         response: pb.CallResponse = await self.stub.Call(pb.CallRequest(**wanted), metadata=key, timeout=timeout)
         return response

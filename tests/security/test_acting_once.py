@@ -374,7 +374,7 @@ async def test_a_call_that_is_not_recorded_in_time_is_not_sent(tmp_path: Path, m
     async with acting(tmp_path) as service:
         monkeypatch.setattr(service.whole.app.store, "record_use", hangs)
         with pytest.raises(grpc.aio.AioRpcError, match="nothing was sent") as caught:
-            await service.post(timeout=1.0)
+            await service.post(limit=1)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert service.peer.connections == 0
 
@@ -385,7 +385,7 @@ async def test_a_call_whose_account_is_not_found_in_time_is_not_sent(
     async with acting(tmp_path) as service:
         monkeypatch.setattr(service.whole.app.store, "account_at_hand", hangs)
         with pytest.raises(grpc.aio.AioRpcError, match="nothing was sent") as caught:
-            await service.post(timeout=1.0)
+            await service.post(limit=1)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert service.peer.connections == 0
 
@@ -404,7 +404,7 @@ async def test_a_second_401_is_told_in_time_by_a_database_that_hangs_too(
 
         service.whole.clock.offset += timedelta(minutes=2)
         monkeypatch.setattr(fresh, "newer", third_hangs)
-        answer = await service.post(timeout=3.0)
+        answer = await service.post(limit=3)
         assert (answer.status_code, looks, len(service.peer.received)) == (401, 3, 2)
 
 
