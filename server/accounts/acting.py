@@ -11,8 +11,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -41,6 +40,7 @@ from server.accounts.ports import NewId, Observer, Store
 from server.accounts.rate_limits import RateLimits
 from server.accounts.read import Reader
 from server.accounts.routes import SAFE, Route
+from server.accounts.time_limit import TimeLimit
 from server.accounts.use_records import UseRecords
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Actor:
         """
         seconds = call.timeout.total_seconds()
         until = time.monotonic() + (seconds if left is None else min(seconds, left - MARGIN_SECONDS))
-        async with within(until - time.monotonic(), "the account was not found in time; nothing was sent"):
+        async with TimeLimit(until - time.monotonic(), "the account was not found in time; nothing was sent"):
             account, at_hand = await self._reader.get_at_hand(caller, call.account_id)
         one = self._let_through(caller, call, account, at_hand, until)
         if call.refuse_if_limited:
@@ -211,7 +211,7 @@ class Actor:
 
     async def _made_ready(self, one: UnderWay) -> TokenSet:
         """The token to send it with; from now on it is recorded that it is about to be sent."""
-        async with within(one.left, "no fresh token or no record of it came in time; nothing was sent"):
+        async with TimeLimit(one.left, "no fresh token or no record of it came in time; nothing was sent"):
             lifetime = one.call.min_remaining_lifetime
             token_set = await self._fresh.token_set(one.account, lifetime, one.caller.name, one.at_hand)
             check_not_paused(one.account.platform, one.lane)
@@ -247,7 +247,7 @@ class Actor:
         A 401 may be late: everything is read again before anything is made of it.
         """
         try:
-            async with within(one.left, "nothing newer came in time"):
+            async with TimeLimit(one.left, "nothing newer came in time"):
                 account, another = await self._fresh.newer(one.account, refused)
                 if another is None and not self._is_in_vain(account):
                     account, another = await self._fresh.another(account, refused, one.caller.name)
@@ -268,7 +268,7 @@ class Actor:
     async def _remember_in_vain(self, one: UnderWay, refused: TokenSet) -> None:
         """Unless that token was replaced or taken back meanwhile as well: then its 401 says nothing of the newest."""
         try:
-            async with within(one.left, "nobody knows in time"):
+            async with TimeLimit(one.left, "nobody knows in time"):
                 account, another = await self._fresh.newer(one.account, refused)
         except TimeOver:
             return
@@ -306,18 +306,6 @@ class Actor:
         assert use is not None, "what ends was recorded"  # noqa: S101
         await self._records.ended(use, result, status)
         return use.id
-
-
-@asynccontextmanager
-async def within(seconds: float, otherwise: str) -> AsyncIterator[None]:
-    """Raises TimeOver, with this text, for what takes longer."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise TimeOver(otherwise) from None
 
 
 def check_scopes(account: Account, prepared: PreparedCall) -> None:
