@@ -44,6 +44,7 @@ GRACE_SLACK = timedelta(seconds=5)
 ASKED_TO_WAIT = "the platform asked us to wait"
 SAVE_AGAIN_SECONDS = 1.0
 
+JOURNALED = "journaled"
 OUTCOMES = {Commit.STORED: "refreshed", Commit.REVOKING: "revoked", Commit.LOST: "overtaken"}
 
 
@@ -149,7 +150,7 @@ class Attempts:
             self.unsaved.add(refreshed.grant_id)
             try:
                 await self._journal.keep(refreshed)
-                return "journaled"
+                return JOURNALED
             except OSError as error:
                 log.critical(
                     "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from server.accounts.attempt import JOURNALED
 from server.accounts.callers import Caller
 from server.accounts.errors import (
     AccountExpired,
@@ -112,7 +113,7 @@ class FreshTokens:
                 return True
         if grant.lives_at(await self._store.now()):
             return False
-        if outcome == NOT_STORED:
+        if outcome in (NOT_STORED, JOURNALED):
             raise StoreUnavailable("the database takes no writes, so nothing can be refreshed")
         raise await self._why_not(account)
 

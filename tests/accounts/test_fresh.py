@@ -228,6 +228,25 @@ async def test_what_lives_is_served_while_the_database_takes_no_writes(
     assert house.platform.count("refresh") == 0
 
 
+async def test_a_refresh_that_the_database_did_not_take_is_no_failure_of_the_platform(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = await house.connect()
+    house.clock.offset += LIFE
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(house.store, "commit_refresh", away)
+    with pytest.raises(StoreUnavailable):
+        await house.fresh.refresh(CALLER, account.id, None)
+    assert house.journal.depth == 1
+    monkeypatch.undo()
+    assert await house.refresher.replay()
+    await house.fresh.token_set(await house.account(account.id), MINUTE, "web")
+    assert house.platform.count("refresh") == 1
+
+
 async def test_one_on_demand_goes_before_a_backlog(house: House) -> None:
     accounts = [await house.connect(profile_id=f"p{number}") for number in range(60)]
     house.clock.offset += LIFE
