@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 
 from server.accounts.attempt import OUTCOMES, Attempts, Lane
@@ -94,12 +95,13 @@ class Refresher:
         `min_interval` of the last refresh, and for a grant whose retry is not due yet. Raises RateLimited when too many
         wait already.
         """
-        attempt = self._under_way.get(grant.id)
-        if attempt is None:
-            attempt = asyncio.create_task(self._demand(grant, caller))
-            self._keep(grant.id, attempt)
-            return await asyncio.shield(attempt)
-        with self._lanes[grant.platform].gate.waiting(grant.platform, caller):
+        with ExitStack() as place:
+            place.enter_context(self._lanes[grant.platform].gate.waiting(grant.platform, caller))
+            attempt = self._under_way.get(grant.id)
+            if attempt is None:
+                # The attempt takes the place over: it goes on when the call has ended.
+                attempt = asyncio.create_task(self._demand(grant, caller, place.pop_all()))
+                self._keep(grant.id, attempt)
             return await asyncio.shield(attempt)
 
     async def can_store(self) -> bool:
@@ -194,9 +196,9 @@ class Refresher:
         self._under_way[grant_id] = task
         task.add_done_callback(forget)
 
-    async def _demand(self, grant: GrantRecord, caller: str) -> str:
+    async def _demand(self, grant: GrantRecord, caller: str, place: ExitStack) -> str:
         lane = self._lanes[grant.platform]
-        with lane.gate.waiting(grant.platform, caller):
+        with place:
             if not await lane.gate.turn():
                 return "held"
             claimed: list[ClaimedGrant] | None = None

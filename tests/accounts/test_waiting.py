@@ -78,3 +78,16 @@ async def test_however_many_calls_of_one_caller_wait_those_of_another_find_a_pla
     house.clock.offset += timedelta(hours=2)
     _, refreshed = await house.fresh.refresh(CALLER, account.id, None)
     assert refreshed, "whose calls have ended has its places again"
+
+
+async def test_who_shares_a_refresh_is_not_refused_for_the_crowd_of_whoever_asked_first(house: House) -> None:
+    account = await house.connect()
+    house.clock.offset += timedelta(hours=2)
+    with ExitStack() as crowd:
+        for _ in range(MOST_OF_ONE):
+            crowd.enter_context(house.gate.waiting("twitter", CALLER.name))
+        refused, served = await asyncio.gather(
+            *(house.fresh.refresh(caller, account.id, None) for caller in (CALLER, OPERATOR)), return_exceptions=True
+        )
+    assert isinstance(refused, RateLimited)
+    assert not isinstance(served, BaseException) and served[1]
