@@ -113,7 +113,7 @@ class Attempts:
         if not lane.platform.rules.refresh_token_single_use:
             return ""
         if grant.found is GrantState.SENT:
-            due_time = replay_time(grant.token_set, now, least=timedelta())
+            due_time = after_unknown(grant.token_set, now, grant.sends, least=timedelta())
             await self._wait_for_replay(grant, due_time, "its lease ran out before an answer was stored", spent=False)
             return "interrupted"
         return await self._without_retrying(grant, lane, now)
@@ -183,13 +183,13 @@ class Attempts:
             return await self._later(grant, lane, error)
         if error.retry_after is not None:
             lane.gate.hold(error.retry_after, ASKED_TO_WAIT)
-        now, expire_time = await self._store.now(), grant.token_set.expire_time
-        if grant.sends + 1 >= MOST_SENDS:
-            due_time = now if expire_time is None else max(now, expire_time)
-        elif error.retry_after is None and now < grant.claim_time + lane.platform.rules.replay_grace:
+        now, sends = await self._store.now(), grant.sends + 1
+        in_grace = error.retry_after is None and now < grant.claim_time + lane.platform.rules.replay_grace
+        if in_grace and sends < MOST_SENDS:
             due_time = now
         else:
-            due_time = replay_time(grant.token_set, now, least=max(LAST_TRY_WAIT, error.retry_after or timedelta()))
+            least = max(LAST_TRY_WAIT, error.retry_after or timedelta())
+            due_time = after_unknown(grant.token_set, now, sends, least=least)
         await self._wait_for_replay(grant, due_time, error.text, spent=True, reply=error.reply)
         return "unknown"
 
@@ -231,3 +231,13 @@ class Attempts:
             # Within a grace or near the end of the access token it was tried again; what comes later is near the end.
             retry = Retry(GrantState.UNKNOWN, replay_time(grant.token_set, now + span, least=timedelta()), spent=False)
         await self._store.release(grant, retry, error=error)
+
+
+def after_unknown(token_set: TokenSet, now: datetime, sends: int, *, least: timedelta) -> datetime:
+    """When a grant comes up again whose refresh token was sent so often without a readable answer.
+
+    Where it may be sent once more, as `replay_time` says; else when the access token ends, which is served until then.
+    """
+    if sends < MOST_SENDS:
+        return replay_time(token_set, now, least=least)
+    return now if token_set.expire_time is None else max(now, token_set.expire_time)

@@ -188,6 +188,24 @@ async def test_two_lost_answers_are_not_followed_by_a_third_request(house: House
     assert len(sent(house)) == 2
 
 
+async def test_an_account_whose_last_try_was_interrupted_is_served_until_its_access_token_ends(house: House) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", OutcomeUnknown("reset"))
+    await house.refresher.run_once()
+    house.clock.offset += timedelta(minutes=13)
+    [last_try] = await house.store.claim_due("twitter", owner="dead", lease=timedelta(seconds=60), limit=1)
+    assert last_try.sends == 1
+    for _ in range(2):
+        house.clock.offset += timedelta(seconds=61)
+        await house.refresher.run_once()
+        assert await house.fresh.token_set(await house.account(account.id), timedelta(), "web")
+    house.clock.offset += timedelta(minutes=4)
+    await house.refresher.run_once()
+    after = await house.account(account.id)
+    assert (after.status, after.status_reason) == (Status.EXPIRED, StatusReason.REFRESH_OUTCOME_LOST)
+    assert len(sent(house)) == 1
+
+
 async def test_a_retry_that_was_refused_keeps_the_right_to_one_retry(house: House) -> None:
     account = await due_account(house)
     house.platform.answer_next("refresh", OutcomeUnknown("reset"), PlatformRefused("429", status=429), NotSent("dns"))
