@@ -64,14 +64,19 @@ class FileJournal:
 
     async def keep(self, refreshed: Refreshed) -> None:
         name = self._new_id()
-        try:
-            await asyncio.to_thread(self._write, name, refreshed)
-        except OSError:
-            # The disk is full, or worse: what was set aside is given up, and nothing is claimed until it is back.
-            self._reserved = False
-            await asyncio.to_thread(self._give_up_reserve)
-            await asyncio.to_thread(self._write, name, refreshed)
+        # Counted first: a replay may find and erase the entry while its writer still waits for the folder's sync.
         self._waiting.add(name)
+        try:
+            try:
+                await asyncio.to_thread(self._write, name, refreshed)
+            except OSError:
+                # The disk is full, or worse: what was set aside is given up, and nothing is claimed until it is back.
+                self._reserved = False
+                await asyncio.to_thread(self._give_up_reserve)
+                await asyncio.to_thread(self._write, name, refreshed)
+        except OSError:
+            self._waiting.discard(name)
+            raise
 
     async def entries(self) -> list[tuple[str, Refreshed]]:
         return await asyncio.to_thread(self._read_all)

@@ -1,7 +1,9 @@
 """The journal: what it has taken is on disk, sealed, and comes back once; what it has not taken is not there."""
 
+import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,6 +121,27 @@ async def test_what_could_not_be_kept_is_told_and_leaves_nothing(
     assert kept.depth == 0 and files(folder) == []
     await kept.keep(refreshed())
     assert [entry for _, entry in await reopen().entries()] == [refreshed()]
+
+
+async def test_what_is_erased_while_its_writer_waits_for_the_folder_is_counted_no_more(
+    reopen: Callable[[], FileJournal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = reopen()
+    named, go_on = threading.Event(), threading.Event()
+
+    def slow(_: Path) -> None:
+        named.set()
+        assert go_on.wait(5)
+
+    monkeypatch.setattr(journal, "sync_folder", slow)
+    keeping = asyncio.create_task(kept.keep(refreshed()))
+    assert await asyncio.to_thread(named.wait, 5)
+    monkeypatch.undo()
+    for name, _ in await kept.entries():
+        await kept.erase(name)
+    go_on.set()
+    await keeping
+    assert kept.depth == 0 and not await kept.entries()
 
 
 async def test_an_entry_that_a_crash_left_whole_but_unnamed_is_not_lost(
