@@ -262,6 +262,7 @@ def use_candidate(tx: Transaction, claimed: ClaimedGrant) -> bool:
                 packed, grant_context("token_set", row.id, row.profile_id, row.platform, generation)
             ),
             candidate=None,
+            unread_reply=unread.carried(tx, row, generation),
             refreshable=token_set.refresh_token is not None,
             access_token_expire_time=optional_micros(token_set.expire_time),
             due_time=tx.now_us,

@@ -27,8 +27,18 @@ def keep(tx: Transaction, row: Any, reply: bytes) -> None:
     except SealBroken:
         known = []
     replies = [*known, reply[:LONGEST_REPLY].decode("utf-8", "replace")][-MOST_REPLIES:]
-    sealed = tx.vault.seal(json.dumps(replies).encode(), bound(row))
+    sealed = seal(tx, row, replies, row.generation)
     GrantRow.update(unread_reply=sealed).where(GrantRow.id == row.id).execute(tx.database)
+
+
+def carried(tx: Transaction, row: Any, generation: int) -> bytes | None:
+    """Its replies, sealed for the generation that replaces a row's own: they open nowhere else. None if it has none."""
+    if row.unread_reply is None:
+        return None
+    try:
+        return seal(tx, row, opened(tx, row), generation)
+    except SealBroken:
+        return bytes(row.unread_reply)
 
 
 def find(tx: Transaction) -> tuple[UnreadReplies, ...]:
@@ -53,9 +63,13 @@ def forget(tx: Transaction, grant_id: str) -> None:
 
 def opened(tx: Transaction, row: Any) -> list[str]:
     """Raises SealBroken."""
-    replies: list[str] = json.loads(tx.vault.open(bytes(row.unread_reply), bound(row)))
+    replies: list[str] = json.loads(tx.vault.open(bytes(row.unread_reply), bound(row, row.generation)))
     return replies
 
 
-def bound(row: Any) -> tuple[str | int, ...]:
-    return grant_context("unread_reply", row.id, row.profile_id, row.platform, row.generation)
+def seal(tx: Transaction, row: Any, replies: list[str], generation: int) -> bytes:
+    return tx.vault.seal(json.dumps(replies).encode(), bound(row, generation))
+
+
+def bound(row: Any, generation: int) -> tuple[str | int, ...]:
+    return grant_context("unread_reply", row.id, row.profile_id, row.platform, generation)

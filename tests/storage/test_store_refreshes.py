@@ -89,6 +89,23 @@ async def test_a_generation_is_stored_once_and_the_loser_is_parked_as_the_candid
     assert not await store.use_candidate(fourth)
 
 
+async def test_a_reply_that_nobody_could_read_opens_also_when_a_candidate_has_taken_the_grant_over(
+    store: Store, clock: Clock
+) -> None:
+    await connected(store)
+    clock.offset += DUE
+    [grant] = await claim(store)
+    now = await store.now()
+    for number in (2, 3):
+        await store.commit_refresh(refreshed(grant, token_set(number, expire_time=now), now))
+    [again] = await claim(store)
+    await store.release(again, Retry(GrantState.UNKNOWN, now, spent=True), error="unreadable", reply=b"{reply")
+    [last] = await claim(store)
+    assert await store.use_candidate(last)
+    [unread] = await store.unread()
+    assert (unread.generation, unread.replies) == (last.generation + 1, (Secret("{reply"),))
+
+
 async def test_refreshes_that_wait_together_are_stored_together(
     store: Store, clock: Clock, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
