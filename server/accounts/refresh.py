@@ -69,9 +69,11 @@ class Refresher:
         begun += await self._store.expire_ended(platform_id, limit=BATCH)
         self._claiming.add(platform_id)
         try:
-            # What went to the journal since the last claim is stored first: its grant comes up when its lease ends.
-            while (room := await lane.gate.room()) > 0 and await self.can_store():
+            while (room := await lane.gate.room()) > 0:
                 with lane.gate.claiming(room):
+                    # What went to the journal since the last claim is stored first: it comes up when its lease ends.
+                    if not await self.can_store():
+                        break
                     claimed = await self._claim_due(platform_id, room, first_sends_only=lane.gate.probing)
                     if not claimed and lane.breaker.risks_a_last_try():
                         claimed = await self._claim_due(platform_id, 1)

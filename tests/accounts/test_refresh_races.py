@@ -133,6 +133,37 @@ async def test_who_asks_while_a_claim_is_under_way_stays_within_the_cap_with_it(
     assert most <= 16
 
 
+async def test_who_asks_while_the_journal_is_replayed_stays_within_the_cap_with_what_is_claimed_then(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = await connected(house, 30)
+    house.clock.offset += DUE
+    asking: list[asyncio.Task[Any]] = []
+    go_on, most, replays = asyncio.Event(), 0, 0
+
+    async def slow() -> bool:
+        nonlocal replays
+        replays += 1
+        if replays == 2:  # the first comes before it is known how many may begin
+            asking.extend(asyncio.create_task(house.fresh.refresh(CALLER, each.id, None)) for each in accounts[:10])
+            await asyncio.sleep(0.2)
+        return True
+
+    async def hang(_: str) -> None:
+        nonlocal most
+        most = max(most, house.gate.in_flight)
+        await go_on.wait()
+
+    house.platform.before["refresh"] = hang
+    monkeypatch.setattr(house.refresher, "replay", slow)
+    working = asyncio.create_task(house.refresher.work_off("twitter"))
+    await house.platform.until_called("refresh", 16)
+    go_on.set()
+    await asyncio.gather(working, *asking)
+    await house.refresher.settled()
+    assert most <= 16
+
+
 async def test_who_waited_for_a_turn_sends_nothing_into_a_pause(house: House) -> None:
     accounts = await connected(house, 17)
     house.clock.offset += timedelta(minutes=30)
