@@ -26,7 +26,8 @@ T = TypeVar("T")
 Work = Callable[[Any], T]
 
 THREADS = 8
-"""With those for surveys (`SURVEYS`), each of them has one connection."""
+"""For reads, and as many for writes: those that hang must not keep from reading. With those for surveys (`SURVEYS`),
+each of them has one connection."""
 CONNECT_SECONDS = 5
 SESSION = (
     "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
@@ -67,6 +68,7 @@ class PostgresEngine:
             **KEEPALIVES,
         )
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="postgres")
+        self._writers = ThreadPoolExecutor(threads, thread_name_prefix="postgres-write")
         self._surveys = ThreadPoolExecutor(SURVEYS, thread_name_prefix="postgres-survey")
         self.clock = DatabaseClock(self.database)
         try:
@@ -90,7 +92,7 @@ class PostgresEngine:
         the commit the outcome is not known: StoreUnavailable, and callers for whom that matters repeat an idempotent
         swap. It is carried out even if the caller stops waiting.
         """
-        writing = asyncio.get_running_loop().run_in_executor(self._threads, self._write, work)
+        writing = asyncio.get_running_loop().run_in_executor(self._writers, self._write, work)
         return await self._answer(writing, ANSWER_SECONDS)
 
     async def wipe(self) -> None:
@@ -98,8 +100,8 @@ class PostgresEngine:
 
     def close(self) -> None:
         """Finishes what was begun and closes every connection."""
-        self._threads.shutdown(wait=True)
-        self._surveys.shutdown(wait=True)
+        for threads in (self._threads, self._writers, self._surveys):
+            threads.shutdown(wait=True)
         self.database.close()
 
     async def _look(self, threads: ThreadPoolExecutor, work: Work[T], seconds: float | None) -> T:

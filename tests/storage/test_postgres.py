@@ -241,7 +241,7 @@ async def test_a_read_that_takes_too_long_is_not_begun_again(on_postgres: Postgr
 
 
 async def test_a_connection_to_what_is_a_standby_since_a_failover_is_replaced(one_thread: PostgresEngine) -> None:
-    await one_thread.read(lambda database: database.execute_sql("SET default_transaction_read_only = on"))
+    await one_thread.write(lambda database: database.execute_sql("SET default_transaction_read_only = on"))
     await one_thread.write(lambda database: CounterRow.insert(name="one", value=1).execute(database))
     query = "SELECT value FROM counters WHERE name = 'one'"
     assert await one_thread.read(lambda database: database.execute_sql(query).fetchall()) == [(1,)]
@@ -254,11 +254,23 @@ def one_thread(on_postgres: PostgresEngine) -> Iterator[PostgresEngine]:
     engine.close()
 
 
+async def test_reads_go_on_while_every_write_hangs(one_thread: PostgresEngine) -> None:
+    go_on = threading.Event()
+    hanging = asyncio.create_task(one_thread.write(lambda _: go_on.wait(30)))
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(5):
+            assert await one_thread.read(lambda database: database.execute_sql("SELECT 1").fetchall()) == [(1,)]
+    finally:
+        go_on.set()
+    await hanging
+
+
 async def test_what_nobody_waits_for_any_more_is_not_begun(
     one_thread: PostgresEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, begun = threading.Event(), []
-    hanging = asyncio.create_task(one_thread.read(lambda _: go_on.wait(30)))
+    hanging = [asyncio.create_task(run(lambda _: go_on.wait(30))) for run in (one_thread.read, one_thread.write)]
     await asyncio.sleep(0)
     try:
         given_up = asyncio.create_task(one_thread.read(lambda _: begun.append("a read that was given up")))
@@ -271,21 +283,22 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(
             await asyncio.sleep(0)  # the loop tells the pool
     finally:
         go_on.set()
-    await hanging
+    await asyncio.gather(*hanging)
+    await one_thread.read(lambda _: begun.append("a read that is waited for"))
     await one_thread.write(lambda _: begun.append("a write that is waited for"))
-    assert begun == ["a write that is waited for"]
+    assert begun == ["a read that is waited for", "a write that is waited for"]
 
 
 async def test_a_write_whose_caller_gives_up_in_the_queue_is_carried_out(one_thread: PostgresEngine) -> None:
     go_on, begun = threading.Event(), []
-    hanging = asyncio.create_task(one_thread.read(lambda _: go_on.wait(30)))
+    hanging = asyncio.create_task(one_thread.write(lambda _: go_on.wait(30)))
     await asyncio.sleep(0)
     given_up = asyncio.create_task(one_thread.write(lambda _: begun.append("the write")))
     await asyncio.sleep(0)
     given_up.cancel()
     go_on.set()
     await hanging
-    await one_thread.read(lambda _: None)
+    await one_thread.write(lambda _: None)
     assert begun == ["the write"]
 
 
