@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -71,6 +72,8 @@ class PostgresEngine:
         self._writers = ThreadPoolExecutor(threads, thread_name_prefix="postgres-write")
         self._surveys = ThreadPoolExecutor(SURVEYS, thread_name_prefix="postgres-survey")
         self.clock = DatabaseClock(self.database)
+        self._failovers = 0
+        self._mine = threading.local()
         try:
             self._connect()
         except peewee.PeeweeException as error:
@@ -152,7 +155,8 @@ class PostgresEngine:
             ) as error:
                 self._roll_back()
                 if sqlstate(error) == READ_ONLY:
-                    self._drop()  # a new connection finds the new primary
+                    self._failovers += 1  # a new connection finds the new primary
+                    self._drop()
                 again = is_conflict(error) or (not committing and self.database.is_closed())
                 if not again or attempt + 1 == TRIES:
                     raise unavailable(error) from error
@@ -162,6 +166,10 @@ class PostgresEngine:
         raise AssertionError("unreachable")
 
     def _connect(self) -> None:
+        """After a failover each thread replaces its connection: who only reads would go on with the old server."""
+        known, self._mine.failovers = getattr(self._mine, "failovers", self._failovers), self._failovers
+        if known != self._failovers:
+            self._drop()
         self.database.connect(reuse_if_open=True)
         self.clock.sync()
 

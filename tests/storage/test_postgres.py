@@ -241,10 +241,14 @@ async def test_a_read_that_takes_too_long_is_not_begun_again(on_postgres: Postgr
 
 
 async def test_a_connection_to_what_is_a_standby_since_a_failover_is_replaced(one_thread: PostgresEngine) -> None:
-    await one_thread.write(lambda database: database.execute_sql("SET default_transaction_read_only = on"))
+    for run in (one_thread.read, one_thread.survey, one_thread.write):
+        await run(lambda database: database.execute_sql("SET default_transaction_read_only = on"))
     await one_thread.write(lambda database: CounterRow.insert(name="one", value=1).execute(database))
     query = "SELECT value FROM counters WHERE name = 'one'"
     assert await one_thread.read(lambda database: database.execute_sql(query).fetchall()) == [(1,)]
+    for look in (one_thread.read, one_thread.survey):
+        shown = await look(lambda database: database.execute_sql("SHOW default_transaction_read_only").fetchall())
+        assert shown == [("off",)], "who only reads would never notice"
 
 
 @pytest.fixture
