@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import peewee
+import psycopg
 from playhouse.db_url import parse
 
 from server.accounts.errors import StoreUnavailable
@@ -41,6 +44,9 @@ READ_ONLY = "25006"
 """What a server says that was the primary until a failover, to those who are still connected."""
 TOO_SLOW = ("57014", "55P03")
 """Over `statement_timeout` or `lock_timeout`: it would take as long again."""
+COMMIT_SECONDS = 10.0
+"""As long as any statement may take. The server has no limit for commits: they wait for a synchronous standby that is
+away for as long as that lasts."""
 TRIES = 3
 ANSWER_SECONDS = 25.0
 """Longer than any statement may take: who waits for more waits for a server that is gone without a word."""
@@ -51,6 +57,13 @@ KEEPALIVES: dict[str, Any] = {
     "tcp_user_timeout": 20_000,  # milliseconds
 }
 SYNC_SECONDS = 30.0
+
+
+@dataclass(eq=False)
+class CommitUnderWay:
+    connection: Any
+    since: float
+    given_up: bool = False
 
 
 class PostgresEngine:
@@ -72,6 +85,7 @@ class PostgresEngine:
         self._writers = ThreadPoolExecutor(threads, thread_name_prefix="postgres-write")
         self._surveys = ThreadPoolExecutor(SURVEYS, thread_name_prefix="postgres-survey")
         self.clock = DatabaseClock(self.database)
+        self._commits: set[CommitUnderWay] = set()
         self._failovers = 0
         self._mine = threading.local()
         try:
@@ -103,8 +117,16 @@ class PostgresEngine:
 
     def close(self) -> None:
         """Finishes what was begun and closes every connection."""
+        closed = threading.Event()
+
+        def look_after() -> None:
+            while not closed.wait(1.0):
+                self._give_up_commits()
+
+        threading.Thread(target=look_after, daemon=True).start()
         for threads in (self._threads, self._writers, self._surveys):
             threads.shutdown(wait=True)
+        closed.set()
         self.database.close()
 
     async def _look(self, threads: ThreadPoolExecutor, work: Work[T], seconds: float | None) -> T:
@@ -123,6 +145,7 @@ class PostgresEngine:
         done, _ = await asyncio.wait((running,), timeout=seconds)
         if not done:
             running.cancel()
+            asyncio.get_running_loop().run_in_executor(None, self._give_up_commits)
             raise StoreUnavailable("the database does not answer in time")
         return running.result()
 
@@ -145,7 +168,7 @@ class PostgresEngine:
                 self.database.begin()
                 result = work(self.database)
                 committing = True
-                self.database.commit()
+                self._commit()
                 return result
             except (
                 peewee.OperationalError,
@@ -172,6 +195,28 @@ class PostgresEngine:
             self._drop()
         self.database.connect(reuse_if_open=True)
         self.clock.sync()
+
+    def _commit(self) -> None:
+        """Raises StoreUnavailable for a commit that was given up: it may be on this server's disk alone."""
+        commit = CommitUnderWay(self.database.connection(), time.monotonic())
+        self._commits.add(commit)
+        try:
+            self.database.commit()
+        finally:
+            self._commits.discard(commit)
+        if commit.given_up:
+            raise StoreUnavailable("the database did not commit in time")
+
+    def _give_up_commits(self) -> None:
+        """Frees the threads of commits that take too long; whoever waits is told that the outcome is not known."""
+        for commit in list(self._commits):
+            if time.monotonic() - commit.since > COMMIT_SECONDS:
+                commit.given_up = True
+                log.error("a commit takes too long; it is given up")
+                try:
+                    commit.connection.cancel_safe(timeout=CONNECT_SECONDS)
+                except psycopg.Error as error:
+                    log.warning("it cannot be given up yet", extra={"why": type(error).__name__})
 
     def _roll_back(self) -> None:
         try:

@@ -20,6 +20,7 @@ from server.storage.postgres import DatabaseClock, PostgresEngine
 from server.storage.schema import CounterRow
 from server.storage.store import Store
 from server.storage.vault import Vault
+from tests.postgres import FAST, cluster
 from tests.storage.make import claim, connected, refreshed, token_set
 
 NewId = Callable[[], str]
@@ -315,3 +316,30 @@ async def test_a_statement_that_hangs_is_given_up(on_postgres: PostgresEngine) -
     with pytest.raises(StoreUnavailable):
         await on_postgres.write(wait)
     assert time.monotonic() - began < 5
+
+
+async def test_a_commit_that_waits_for_a_standby_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would keep its thread, and the process from ending, until the standby is back."""
+    monkeypatch.setattr(postgres, "COMMIT_SECONDS", 0.2)
+    with cluster(f"{FAST} -c synchronous_standby_names=nobody") as server:
+        url = f"{server}/postgres"
+        with psycopg.connect(url, autocommit=True, options="-c synchronous_commit=local") as beside:
+            beside.execute("CREATE TABLE written (number int)")
+            engine = PostgresEngine(url, threads=1)
+            with monkeypatch.context() as short:
+                short.setattr(postgres, "ANSWER_SECONDS", 0.5)
+                with pytest.raises(StoreUnavailable):
+                    await engine.write(lambda database: database.execute_sql("INSERT INTO written VALUES (1)"))
+            begun = threading.Event()
+
+            def work(database: Any) -> None:
+                database.execute_sql("INSERT INTO written VALUES (2)")
+                begun.set()
+
+            hanging = asyncio.create_task(engine.write(work))
+            assert await asyncio.to_thread(begun.wait, 20), "its thread is free again"
+            async with asyncio.timeout(20):
+                await asyncio.to_thread(engine.close)
+            with pytest.raises(StoreUnavailable):
+                await hanging
+            assert beside.execute("SELECT number FROM written ORDER BY number").fetchall() == [(1,), (2,)]
