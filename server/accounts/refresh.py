@@ -209,6 +209,7 @@ class Refresher:
             finally:
                 if not claimed:
                     lane.gate.leave()
+                    lane.guard.settle()
             if claimed:
                 return await self._one(claimed[0], lane)
             if claimed is None:

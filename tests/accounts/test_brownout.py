@@ -9,6 +9,7 @@ from server.accounts.brownout import BrownOutGuard
 from server.accounts.errors import GrantDead
 from server.accounts.model import Account, Identity, Status
 from tests.accounts.conftest import House
+from tests.accounts.script import CALLER
 
 DUE = timedelta(minutes=103)
 DEAD = "Value passed for the token was invalid."
@@ -148,3 +149,33 @@ async def test_a_verdict_waits_for_those_under_way_and_not_for_ever(
     assert (await statuses(house, accounts)).count(Status.EXPIRED) == 1
     go_on.set()
     await house.refresher.settled()
+
+
+async def test_a_verdict_waits_no_longer_than_for_a_claim_on_demand_that_brings_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [dead] = await connected(house, 1)
+    house.clock.offset += timedelta(hours=1)
+    house.platform.answer_next("identify", (Identity("another", "another"),))
+    other = await house.connect()
+    house.clock.offset += DUE - timedelta(hours=1)
+    claiming, go_on = asyncio.Event(), asyncio.Event()
+
+    async def overtaken(*_: object, **__: object) -> list[object]:
+        claiming.set()
+        await go_on.wait()
+        return []
+
+    monkeypatch.setattr(house.store, "claim_grants", overtaken)
+    asking = asyncio.create_task(house.fresh.refresh(CALLER, other.id, None))
+    await claiming.wait()
+    house.platform.answer_next("refresh", GrantDead(DEAD, status=400))
+    await house.refresher.work_off("twitter")
+    await house.platform.until_called("refresh")
+    await asyncio.sleep(0.1)
+    assert await statuses(house, [dead]) == [Status.ACTIVE], "what is under way may bear it out"
+    go_on.set()
+    async with asyncio.timeout(5):
+        await house.refresher.settled()
+    assert await statuses(house, [dead]) == [Status.EXPIRED]
+    await asking
