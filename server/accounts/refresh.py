@@ -255,9 +255,12 @@ class Refresher:
         return len(outcomes)
 
     async def _forget_if_over(self, lane: Lane, grant_id: str, generation: int) -> None:
-        """A held grant that another process refreshes right now stays held; one that has moved on does not."""
+        """A held grant that another process refreshes right now stays held.
+
+        One that has moved on does not, nor one whose seal does not open: the platform would be held for it for ever.
+        """
         grant = await self._store.grant(grant_id)
-        if grant is None or grant.generation != generation or grant.state in (GrantState.DEAD, GrantState.REVOKING):
+        if grant is None or grant.generation != generation or grant.state is not GrantState.SENT:
             lane.guard.forget(grant_id)
 
     async def _one(self, grant: ClaimedGrant, lane: Lane) -> str:

@@ -29,6 +29,25 @@ async def test_a_brown_out_goes_on_while_another_process_has_the_held_grants(hou
     assert set(await statuses(house, accounts)) == {Status.ACTIVE}
 
 
+async def test_a_brown_out_does_not_go_on_for_ever_for_held_grants_that_cannot_be_claimed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = await browned_out(house, 25)
+    house.platform.answer_always("refresh", None)
+
+    async def broken(*_: object, **__: object) -> list[object]:
+        """As for rows whose seal does not open."""
+        return []
+
+    monkeypatch.setattr(house.store, "claim_grants", broken)
+    house.clock.offset += 16 * MINUTE
+    for _ in range(8):
+        await house.refresher.run_once()
+        house.clock.offset += timedelta(seconds=6)
+    assert not house.gate.held
+    assert [each.id for each in accounts if (await house.account(each.id)).last_refresh_time is None] == []
+
+
 async def test_a_brown_out_goes_on_where_the_databases_clock_is_a_bit_behind(house: House) -> None:
     accounts = await browned_out(house)
     house.clock.offset += timedelta(minutes=15)
