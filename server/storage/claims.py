@@ -14,7 +14,7 @@ from server.accounts.grants import ClaimedGrant, GrantState
 from server.accounts.model import StatusReason
 from server.storage import accounts, restored
 from server.storage.grants import DEAD
-from server.storage.schema import GrantRow
+from server.storage.schema import GrantRow, in_state
 from server.storage.statement import slot
 from server.storage.token_sets import open_grant
 from server.storage.transaction import Transaction, instant, micros
@@ -28,8 +28,8 @@ POISON_WAIT = timedelta(hours=1)
 
 def free_dead_leases(tx: Transaction) -> int:
     """Lets grants that were claimed come up again at once; the engine decides what an unanswered send means."""
-    GrantRow.update(lease_expire_time=tx.now_us).where(GrantRow.state == GrantState.REVOKING).execute(tx.database)
-    return int(GrantRow.update(due_time=tx.now_us).where(GrantRow.state == GrantState.SENT).execute(tx.database))
+    GrantRow.update(lease_expire_time=tx.now_us).where(in_state(GrantState.REVOKING)).execute(tx.database)
+    return int(GrantRow.update(due_time=tx.now_us).where(in_state(GrantState.SENT)).execute(tx.database))
 
 
 def any_due(tx: Transaction, platform: str, *, refreshable: bool) -> bool:

@@ -27,6 +27,7 @@ from server.storage.schema import (
     RequestRow,
     RevocationRow,
     SecretRow,
+    in_state,
 )
 from server.storage.transaction import Transaction, instant, micros, optional_instant
 from server.storage.vault import SealBroken
@@ -130,7 +131,7 @@ def disown(tx: Transaction, row: Any) -> None:
 def erase_traces(tx: Transaction, erasure: Erasure) -> bool:
     """What names the profile besides its accounts; says whether there may be more."""
     end_requests(tx, erasure)
-    mine = (GrantRow.profile_id == erasure.profile_id) & (GrantRow.state == GrantState.REVOKING)
+    mine = (GrantRow.profile_id == erasure.profile_id) & in_state(GrantState.REVOKING)
     GrantRow.update(profile_id="").where(mine).execute(tx.database)
     for row in tx.lock_all(RevocationRow.select().where(RevocationRow.profile_id == erasure.profile_id)):
         disown(tx, row)

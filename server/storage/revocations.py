@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from peewee import Case
+from peewee import Case, fn
 
 from server.accounts.errors import AccountNotFound
 from server.accounts.events import EventKind
 from server.accounts.grants import ClaimedRevocation, GrantState, TokenSet
 from server.accounts.model import PlatformRevocation, Secret, Status, StatusReason
-from server.storage.schema import AccountRow, ErasedAccountRow, GrantRow, RevocationRow
+from server.storage.schema import AccountRow, ErasedAccountRow, GrantRow, RevocationRow, in_state
 from server.storage.statement import slot
 from server.storage.token_sets import open_candidate, open_grant
 from server.storage.transaction import Transaction, micros
@@ -238,7 +238,7 @@ def hold(tx: Transaction, account_ids: Sequence[str]) -> None:
 
 def stub_of(tx: Transaction, account_id: str) -> Any:
     """What catches the new pair of a refresh that was under way when its grant was retired; or None."""
-    stub = (GrantRow.account_id == account_id) & (GrantRow.state == GrantState.REVOKING)
+    stub = (GrantRow.account_id == account_id) & in_state(GrantState.REVOKING)
     return GrantRow.select().where(stub).first(tx.database)
 
 
@@ -253,9 +253,10 @@ def drop_stale_stubs(tx: Transaction) -> None:
 
     While its account is in use a stub stays: a pair that comes ever so late must be held back like the older ones.
     """
-    in_use = AccountRow.select(AccountRow.id).where(AccountRow.status != Status.REVOKED.value)
-    stale = (GrantRow.state == GrantState.REVOKING) & (GrantRow.lease_expire_time <= tx.now_us)
-    for grant in list(GrantRow.select().where(stale & GrantRow.account_id.not_in(in_use)).execute(tx.database)):
+    its_account = AccountRow.select().where(AccountRow.id == GrantRow.account_id)
+    in_use = fn.EXISTS(its_account.where(AccountRow.status != Status.REVOKED.value))
+    stale = in_state(GrantState.REVOKING) & (GrantRow.lease_expire_time <= tx.now_us)
+    for grant in list(GrantRow.select().where(stale & ~in_use).execute(tx.database)):
         drop_stub(tx, grant)
 
 
