@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from server.accounts.connect import POLL_SECONDS, hashed
+from server.accounts.connect import hashed
 from server.accounts.errors import ConnectRefused, RateLimited, Reason
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
 from server.accounts.gate import MOST_OF_ONE, MOST_WAITING
@@ -20,16 +20,18 @@ async def test_those_who_wait_for_one_exchange_look_as_one(house: House, monkeyp
     code = await house.come_back(await house.begin())
     request = await house.store.request_by_completion_code(hashed(Secret(code)))
     assert request is not None and await house.store.start_exchange(request.id, expected=Phase.ANSWERED)
-    looks, look = 0, house.store.request
+    looks, look, looked_twice = 0, house.store.request, asyncio.Event()
 
     async def counted(connect_id: str) -> AuthorizationRequest | None:
         nonlocal looks
         looks += 1
+        if looks == 2:
+            looked_twice.set()
         return await look(connect_id)
 
     monkeypatch.setattr(house.store, "request", counted)
     waiting = [asyncio.create_task(house.complete(code)) for _ in range(50)]
-    await asyncio.sleep(POLL_SECONDS * 4)
+    await asyncio.wait_for(looked_twice.wait(), 10)
     waiting.pop().cancel()
     await house.store.fail_request(request.id, Failure(Reason.USER_DENIED, "no", {}), expected=[Phase.EXCHANGING])
     for each in waiting:
