@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -51,7 +50,7 @@ async def test_an_account_that_is_erased_meanwhile_stops_nothing(whole: Whole, m
 
     async def pages(store: Store, which: AccountFilter) -> AsyncIterator[tuple[Account, ...]]:
         async for some in listed(store, which):
-            yield (*(replace(each, id=str(uuid.uuid4())) for each in some), *some)
+            yield (*(each._replace(id=str(uuid.uuid4())) for each in some), *some)
 
     monkeypatch.setattr(mass_revoke, "pages", pages)
     which = mass_revoke.chosen(whole.app.settings, None, "", everything=True)
