@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import grpc
 import uvloop
 
+from bench.bare import serve
+
 waiting: list[asyncio.Future[bytes]] = []
 
 
@@ -30,16 +32,10 @@ async def tell(message: bytes, _: Any) -> bytes:
 
 
 async def main() -> None:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    methods = {
-        "Watch": grpc.unary_stream_rpc_method_handler(watch),
-        "Tell": grpc.unary_unary_rpc_method_handler(tell),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Bare", methods),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    await asyncio.Event().wait()
+    await serve(
+        Watch=grpc.unary_stream_rpc_method_handler(watch),
+        Tell=grpc.unary_unary_rpc_method_handler(tell),
+    )
 
 
 if __name__ == "__main__":

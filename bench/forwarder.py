@@ -5,7 +5,6 @@ Run as `python -m bench.forwarder PORT`, the platform's; it has `bench.Bare/Forw
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ import grpc
 import uvloop
 from synposter.accounts.v1 import platform_service_pb2 as pb
 
+from bench.bare import serve
 from server.accounts.calls import MOST_IN_FLIGHT
 from server.platforms.api_sender import session
 
@@ -32,15 +32,10 @@ async def main(platform: str) -> None:
             headers = [pb.Header(name=name.lower(), value=value) for name, value in answer.headers.items()]
             return pb.CallResponse(status_code=answer.status, headers=headers, body=await answer.read())
 
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     method = grpc.unary_unary_rpc_method_handler(
         forward, request_deserializer=pb.CallRequest.FromString, response_serializer=pb.CallResponse.SerializeToString
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Bare", {"Forward": method}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    await asyncio.Event().wait()
+    await serve(Forward=method)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ def build(rules: ApiRules, base: Origin, closed: frozenset[str], call: ApiCall) 
     for name, _ in call.query:
         if name.lower() in TOKEN_PARAMETERS:
             raise InvalidField("query", f"{name} is not for callers: the service sends the token")
+    allowed = REQUEST_HEADERS | rules.request_headers
     for name, _ in call.headers:
-        allowed = REQUEST_HEADERS | rules.request_headers
         if name not in allowed:
             raise InvalidField("headers", f"{name} is not for callers; they may set {', '.join(sorted(allowed))}")
     headers = {"accept": "application/json", **dict(call.headers), "accept-encoding": "gzip"}

@@ -17,7 +17,7 @@ from server.accounts.errors import NotSent, OutcomeUnknown
 from server.accounts.model import Secret
 from server.platforms.api import ApiRequest
 from server.platforms.connection import connector, is_final
-from server.platforms.http import IDLE_SECONDS, NEVER_SENT, TimeLimit, connect_timeout, tls
+from server.platforms.http import IDLE_SECONDS, NEVER_SENT, AnswerLimit, connect_timeout, tls
 from server.platforms.messages import HttpReply
 
 READ_SIZE = 64 * 1024
@@ -35,7 +35,7 @@ class ApiSender:
         """The reply, unpacked, within `limit`. Raises NotSent, OutcomeUnknown, AnswerWithheld."""
         try:
             async with (
-                TimeLimit(limit),
+                AnswerLimit(limit),
                 self._opened().request(
                     request.method,
                     request.url,

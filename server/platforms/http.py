@@ -6,12 +6,12 @@ import asyncio
 import ssl
 from datetime import timedelta
 from functools import lru_cache
-from types import TracebackType
 
 import aiohttp
 import certifi
 
 from server.accounts.errors import NotSent, OutcomeUnknown
+from server.accounts.time_limit import TimeLimit
 from server.platforms.connection import connector
 from server.platforms.messages import HttpReply, HttpRequest
 
@@ -40,40 +40,24 @@ def connect_timeout_of(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
-class TimeLimit:
-    """Cuts off what takes longer, in two steps, between which the sockets are read. Raises TimeoutError.
+class AnswerLimit(TimeLimit):
+    """A time limit in two steps, between which the sockets are read. Raises TimeoutError.
 
     A process that was stopped and goes on runs its late timers before it reads its sockets (epoll_wait fails with
     EINTR): in one step they would throw away an answer that came meanwhile, which may hold the only live token.
     """
 
-    __slots__ = ("_cancelling", "_loop", "_over", "_seconds", "_task", "_timer")
+    __slots__ = ()
 
     def __init__(self, limit: timedelta) -> None:
-        self._seconds = limit.total_seconds()
+        super().__init__(limit.total_seconds(), TimeoutError())
 
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "it runs in a task"  # noqa: S101
-        self._task, self._cancelling, self._over = task, task.cancelling(), False
-        self._loop = asyncio.get_running_loop()
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.TimerHandle:
         last_look = min(LAST_LOOK_SECONDS, self._seconds / 2)
-        self._timer = self._loop.call_later(self._seconds - last_look, self._look_last, last_look)
+        return loop.call_later(self._seconds - last_look, self._look_last, loop, last_look)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-        # As asyncio.timeout does: a cancellation by somebody else goes on.
-        if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
-
-    def _look_last(self, last_look: float) -> None:
-        self._timer = self._loop.call_later(last_look, self._cut_off)
-
-    def _cut_off(self) -> None:
-        self._over = True
-        self._task.cancel()
+    def _look_last(self, loop: asyncio.AbstractEventLoop, last_look: float) -> None:
+        self._timer = loop.call_later(last_look, self._cut_off)
 
 
 def tls() -> ssl.SSLContext:
@@ -105,7 +89,7 @@ class Sender:
         received, status = bytearray(), None
         try:
             async with (
-                TimeLimit(limit),
+                AnswerLimit(limit),
                 self._opened().request(
                     request.method,
                     request.url,

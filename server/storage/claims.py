@@ -126,7 +126,7 @@ def claim(tx: Transaction, rows: list[Any], owner: str, lease: timedelta, caller
     claimed = []
     for row in rows:
         try:
-            token_set = open_grant(tx, row)
+            token_set = open_grant(tx.vault, row)
         except SealBroken:
             park_broken(tx, row.id)
             continue

@@ -29,7 +29,7 @@ from server.storage.statement import slot
 from server.storage.swap import swap
 from server.storage.token_sets import grant_context, open_grant, pack, unpack
 from server.storage.transaction import Transaction, instant, micros, optional_instant, optional_micros
-from server.storage.vault import SealBroken
+from server.storage.vault import SealBroken, Vault
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ NEWEST = [getattr(GrantRow, name) for name in Newest._fields]
 def newest(tx: Transaction, grant_id: str) -> TokenSet | None:
     """Raises SealBroken."""
     found = tx.run("newest", select_newest, grant_id=grant_id).fetchone()
-    return None if found is None else opened(tx, Newest(*found))
+    return None if found is None else opened(tx.vault, Newest(*found))
 
 
 def select_newest() -> Any:
@@ -112,16 +112,16 @@ def at_hand(tx: Transaction, account_id: str) -> tuple[Account, AtHand] | None:
     if found is None:
         return None
     width = len(NEWEST)
-    return accounts.to_account(found[width:]), partial(opened, tx, Newest(*found[:width]))
+    return accounts.to_account(found[width:]), partial(opened, tx.vault, Newest(*found[:width]))
 
 
 def select_at_hand() -> Any:
     return accounts.select_accounts(*NEWEST).where(AccountRow.id == slot("account_id"))
 
 
-def opened(tx: Transaction, row: Newest) -> TokenSet | None:
+def opened(vault: Vault, row: Newest) -> TokenSet | None:
     """None if it must not be used any more, or there is none. Raises SealBroken."""
-    return None if row.state in (None, GrantState.REVOKING, GrantState.DEAD) else open_grant(tx, row)
+    return None if row.state in (None, GrantState.REVOKING, GrantState.DEAD) else open_grant(vault, row)
 
 
 # --- refreshing
@@ -153,7 +153,7 @@ def not_stored(tx: Transaction, refreshed: Refreshed) -> Commit:
         revocations.add_for_retired(tx, row, refreshed.token_set)
         revocations.drop_stub(tx, row)
         return Commit.REVOKING
-    if row.generation == refreshed.generation + 1 and open_grant(tx, row) == refreshed.token_set:
+    if row.generation == refreshed.generation + 1 and open_grant(tx.vault, row) == refreshed.token_set:
         return Commit.STORED  # an earlier try whose outcome was not known
     if row.generation < refreshed.generation and row.state != GrantState.DEAD:
         return catch_up(tx, row, refreshed)

@@ -39,7 +39,7 @@ def claim_identity_due(tx: Transaction, platform: str, retry: timedelta, limit: 
     for row in tx.lock_free(GrantRow.select().where(identity_due(platform, tx.now_us)).limit(limit)):
         set_identity_due(tx, row.id, micros(tx.now + retry))
         try:
-            due.append(IdentityRead(row.id, row.generation, open_grant(tx, row)))
+            due.append(IdentityRead(row.id, row.generation, open_grant(tx.vault, row)))
         except SealBroken:
             log.error("a sealed token set does not open", extra={"grant_id": row.id})
     return due

@@ -65,7 +65,7 @@ def retire_grant(tx: Transaction, grant: Any, account_id: str, due_us: int | Non
     """The grant's pair moves to the outbox. One that is being refreshed stays as a stub that catches the new pair."""
     for opened in (open_grant, open_candidate):
         try:
-            token_set = opened(tx, grant)
+            token_set = opened(tx.vault, grant)
         except SealBroken:
             log.critical("a token set that does not open cannot be revoked", extra={"grant_id": grant.id})
             continue

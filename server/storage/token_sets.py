@@ -7,7 +7,8 @@ from typing import Any
 
 from server.accounts.grants import TokenSet
 from server.accounts.model import Secret
-from server.storage.transaction import Transaction, optional_instant, optional_micros
+from server.storage.transaction import optional_instant, optional_micros
+from server.storage.vault import Vault
 
 
 def grant_context(column: str, grant_id: str, profile_id: str, platform: str, generation: int) -> tuple[str | int, ...]:
@@ -15,18 +16,18 @@ def grant_context(column: str, grant_id: str, profile_id: str, platform: str, ge
     return ("grants", column, grant_id, profile_id, platform, generation)
 
 
-def open_grant(tx: Transaction, row: Any) -> TokenSet:
+def open_grant(vault: Vault, row: Any) -> TokenSet:
     """The token set of a grant's row. Raises SealBroken."""
     bound = grant_context("token_set", row.id, row.profile_id, row.platform, row.generation)
-    return unpack(tx.vault.open(bytes(row.token_set), bound))
+    return unpack(vault.open(bytes(row.token_set), bound))
 
 
-def open_candidate(tx: Transaction, row: Any) -> TokenSet | None:
+def open_candidate(vault: Vault, row: Any) -> TokenSet | None:
     """The parked candidate of a grant's row, if there is one. Raises SealBroken."""
     if row.candidate is None:
         return None
     bound = grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
-    return unpack(tx.vault.open(bytes(row.candidate), bound))
+    return unpack(vault.open(bytes(row.candidate), bound))
 
 
 def pack(token_set: TokenSet) -> bytes:

@@ -47,7 +47,7 @@ def find(tx: Transaction) -> tuple[UnreadReplies, ...]:
     for row in query.execute(tx.database):
         try:
             replies = tuple(map(Secret, opened(tx, row)))
-            token_set = open_grant(tx, row)
+            token_set = open_grant(tx.vault, row)
         except SealBroken:
             log.error("an unread reply or its token set does not open", extra={"grant_id": row.id})
             continue

@@ -105,82 +105,81 @@ async def grant_of(house: House, account: Account) -> Any:
     return await house.store.grant(account.grant_id)
 
 
+class Unanswered:
+    """Refreshes wait for their answers until `go_on`; `most` were in flight at once."""
+
+    def __init__(self, house: House) -> None:
+        self.go_on = asyncio.Event()
+        self.most = 0
+        self._gate = house.gate
+        house.platform.before["refresh"] = self._hang
+
+    async def _hang(self, _: str) -> None:
+        self.most = max(self.most, self._gate.in_flight)
+        await self.go_on.wait()
+
+
+async def come_to_the_gate(
+    house: House, monkeypatch: pytest.MonkeyPatch, accounts: list[Account]
+) -> list[asyncio.Task[Any]]:
+    """Somebody asks for each of them; all have come to the gate when this returns."""
+    came, all_have, turn = 0, asyncio.Event(), house.gate.turn
+
+    async def counted() -> bool:
+        nonlocal came
+        came += 1
+        if came == len(accounts):
+            all_have.set()
+        return await turn()
+
+    monkeypatch.setattr(house.gate, "turn", counted)
+    asking = [asyncio.create_task(house.fresh.refresh(CALLER, account.id, None)) for account in accounts]
+    await asyncio.wait_for(all_have.wait(), 30)
+    return asking
+
+
 async def test_a_hundred_who_ask_at_once_stay_within_the_cap(house: House) -> None:
     accounts = await connected(house, 100)
     house.clock.offset += timedelta(minutes=30)
-    go_on, most = asyncio.Event(), 0
-
-    async def hang(_: str) -> None:
-        nonlocal most
-        most = max(most, house.gate.in_flight)
-        await go_on.wait()
-
-    house.platform.before["refresh"] = hang
+    unanswered = Unanswered(house)
     asking = [asyncio.create_task(house.fresh.refresh(CALLER, account.id, None)) for account in accounts]
     await house.platform.until_called("refresh", 16)
-    go_on.set()
+    unanswered.go_on.set()
     await asyncio.gather(*asking)
-    assert most == 16 and house.platform.count("refresh") == 100
+    assert unanswered.most == 16 and house.platform.count("refresh") == 100
 
 
-async def test_who_asks_while_a_claim_is_under_way_stays_within_the_cap_with_it(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("meanwhile", ["a claim is under way", "the journal is replayed before a claim"])
+async def test_who_asks_while_claimed_ones_are_still_to_begin_stays_within_the_cap_with_them(
+    house: House, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     accounts = await connected(house, 30)
     house.clock.offset += DUE
     asking: list[asyncio.Task[Any]] = []
-    go_on, most, claim_due = asyncio.Event(), 0, house.store.claim_due
+    unanswered, claim_due, replays = Unanswered(house), house.store.claim_due, 0
 
-    async def slow(*arguments: Any, **options: Any) -> Any:
-        asking.extend(asyncio.create_task(house.fresh.refresh(CALLER, account.id, None)) for account in accounts[:10])
-        await asyncio.sleep(0.2)
+    async def slow_claim(*arguments: Any, **options: Any) -> Any:
+        if not asking:
+            asking.extend(await come_to_the_gate(house, monkeypatch, accounts[:10]))
         return await claim_due(*arguments, **options)
 
-    async def hang(_: str) -> None:
-        nonlocal most
-        most = max(most, house.gate.in_flight)
-        await go_on.wait()
-
-    house.platform.before["refresh"] = hang
-    monkeypatch.setattr(house.store, "claim_due", slow)
-    working = asyncio.create_task(house.refresher.work_off("twitter"))
-    await house.platform.until_called("refresh", 16)
-    monkeypatch.undo()
-    go_on.set()
-    await asyncio.gather(working, *asking)
-    await house.refresher.settled()
-    assert most <= 16
-
-
-async def test_who_asks_while_the_journal_is_replayed_stays_within_the_cap_with_what_is_claimed_then(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    accounts = await connected(house, 30)
-    house.clock.offset += DUE
-    asking: list[asyncio.Task[Any]] = []
-    go_on, most, replays = asyncio.Event(), 0, 0
-
-    async def slow() -> bool:
+    async def slow_replay() -> bool:
         nonlocal replays
         replays += 1
         if replays == 2:  # the first comes before it is known how many may begin
-            asking.extend(asyncio.create_task(house.fresh.refresh(CALLER, each.id, None)) for each in accounts[:10])
-            await asyncio.sleep(0.2)
+            asking.extend(await come_to_the_gate(house, monkeypatch, accounts[:10]))
         return True
 
-    async def hang(_: str) -> None:
-        nonlocal most
-        most = max(most, house.gate.in_flight)
-        await go_on.wait()
-
-    house.platform.before["refresh"] = hang
-    monkeypatch.setattr(house.refresher, "replay", slow)
+    if meanwhile == "a claim is under way":
+        monkeypatch.setattr(house.store, "claim_due", slow_claim)
+    else:
+        monkeypatch.setattr(house.refresher, "replay", slow_replay)
     working = asyncio.create_task(house.refresher.work_off("twitter"))
     await house.platform.until_called("refresh", 16)
-    go_on.set()
+    unanswered.go_on.set()
     await asyncio.gather(working, *asking)
     await house.refresher.settled()
-    assert most <= 16
+    assert len(asking) == 10 and unanswered.most <= 16
 
 
 async def test_who_waited_for_a_turn_sends_nothing_into_a_pause(house: House) -> None:

@@ -22,7 +22,7 @@ from server.accounts.errors import GrantDead, NotSent, OurFault, OutcomeUnknown,
 from server.accounts.grants import TokenSet
 from server.accounts.model import Secret
 from server.platforms.deadline import Deadline
-from server.platforms.http import LARGEST_REPLY, Sender, TimeLimit
+from server.platforms.http import LARGEST_REPLY, AnswerLimit, Sender
 from server.platforms.platform import RegisteredPlatform
 from tests.platforms.peer import (
     GOOD,
@@ -373,7 +373,7 @@ def tls_of(certificate: Path) -> ssl.SSLContext:
 
 async def test_what_takes_longer_is_cut_off_and_the_task_goes_on() -> None:
     with pytest.raises(TimeoutError):
-        async with TimeLimit(timedelta(seconds=0.02)):
+        async with AnswerLimit(timedelta(seconds=0.02)):
             await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None and not task.cancelling()
@@ -382,7 +382,7 @@ async def test_what_takes_longer_is_cut_off_and_the_task_goes_on() -> None:
 
 async def test_a_cancellation_by_somebody_else_stays_one_also_when_the_time_is_over() -> None:
     async def limited() -> None:
-        async with TimeLimit(timedelta(seconds=0.02)):
+        async with AnswerLimit(timedelta(seconds=0.02)):
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -395,6 +395,6 @@ async def test_a_cancellation_by_somebody_else_stays_one_also_when_the_time_is_o
 
 
 async def test_what_is_done_in_time_is_not_cut_off_afterwards() -> None:
-    async with TimeLimit(timedelta(seconds=0.02)):
+    async with AnswerLimit(timedelta(seconds=0.02)):
         pass
     await asyncio.sleep(0.05)

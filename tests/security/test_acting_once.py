@@ -370,20 +370,12 @@ async def hangs(*_: Any) -> Any:
     await asyncio.Event().wait()
 
 
-async def test_a_call_that_is_not_recorded_in_time_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with acting(tmp_path) as service:
-        monkeypatch.setattr(service.whole.app.store, "record_use", hangs)
-        with pytest.raises(grpc.aio.AioRpcError, match="nothing was sent") as caught:
-            await service.post(limit=1)
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert service.peer.connections == 0
-
-
-async def test_a_call_whose_account_is_not_found_in_time_is_not_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hanging", ["account_at_hand", "record_use"])
+async def test_a_call_whose_account_or_record_takes_too_long_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hanging: str
 ) -> None:
     async with acting(tmp_path) as service:
-        monkeypatch.setattr(service.whole.app.store, "account_at_hand", hangs)
+        monkeypatch.setattr(service.whole.app.store, hanging, hangs)
         with pytest.raises(grpc.aio.AioRpcError, match="nothing was sent") as caught:
             await service.post(limit=1)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -105,7 +105,7 @@ class Disk:
 
     def refresh_token_of(self, grant_id: str) -> str:
         row = GrantRow.select().where(GrantRow.id == grant_id).get(self._database)
-        token = open_grant(self._tx, row).refresh_token  # type: ignore[arg-type]
+        token = open_grant(self._tx.vault, row).refresh_token  # type: ignore[arg-type]
         assert token is not None
         return token.reveal()
 
@@ -115,8 +115,8 @@ class Disk:
     def in_grants(self) -> set[str]:
         found = set()
         for row in GrantRow.select().execute(self._database):
-            token_sets = [open_candidate(self._tx, row)]  # type: ignore[arg-type]
-            token_sets += [open_grant(self._tx, row)] if row.token_set else []  # type: ignore[arg-type]
+            token_sets = [open_candidate(self._tx.vault, row)]  # type: ignore[arg-type]
+            token_sets += [open_grant(self._tx.vault, row)] if row.token_set else []  # type: ignore[arg-type]
             found |= {each.refresh_token.reveal() for each in token_sets if each and each.refresh_token}
         return found
 
