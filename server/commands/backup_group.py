@@ -1,18 +1,15 @@
-"""The commands `backup`, `restore` and `restored`, and those of `grants` for what a restore leaves suspect."""
+"""The commands `backup`, `restore` and `restored`."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from server.commands import backups
+from server.commands.in_bulk import with_bar
 from server.commands.plainly import load, told_plainly
-from server.storage.engine import DatabaseUnusable
-from server.storage.restored import Suspects
 
 MOVED = click.option(
     "--moved",
@@ -78,83 +75,3 @@ def restored_command(config_file: Path, moved: bool, unmarked: bool) -> None:
 def put_to_use(settings: Any, **how: bool) -> None:
     for line in with_bar("looking through grants", lambda bar: backups.put_to_use(settings, bar=bar, **how)):
         click.echo(line)
-
-
-@click.group("suspect", invoke_without_command=True)
-@click.pass_context
-def suspect_group(context: click.Context) -> None:
-    """Count the grants that are suspect since a restore, or decide. Their refresh tokens may be spent.
-
-    Those whose access token has ended were refreshed since the backup if the service was up until then: give them up.
-    The others may not have been: try them. A try of a spent one ends what is left of its grant at the platform.
-    """
-    if context.invoked_subcommand is None:
-        with told_plainly():
-            for line in asyncio.run(backups.suspects(load(context.obj))):
-                click.echo(line)
-
-
-def chosen(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that choose some of the suspect grants."""
-    options = (
-        click.option("--platform", help="Only of this platform."),
-        click.option("--grant", "grant_ids", multiple=True, metavar="ID", help="Only this one; may be repeated."),
-        click.option("--ended/--living", default=None, help="Only those whose access token has ended, or lives."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@suspect_group.command("try")
-@chosen
-@click.option("--all", "everything", is_flag=True, help="All of them, whatever became of their access tokens.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def suspect_try(config_file: Path, /, *, everything: bool, yes: bool, **which: Any) -> None:
-    """Send their refresh tokens once more. Shortly before the access tokens end, or now where those have ended."""
-    with told_plainly():
-        settings = load(config_file)
-        if not everything and which["ended"] is None and not which["grant_ids"]:
-            raise DatabaseUnusable("say which: --living, --ended, --grant or --all")
-        if (platform := which["platform"]) is not None and platform not in settings.platforms:
-            raise DatabaseUnusable(f"platform {platform} is not in the settings")
-        count = asyncio.run(backups.count_suspects(settings, Suspects(**which)))
-        if not yes:
-            click.confirm(f"{count} grants: a try of a spent token ends its grant. Go on?", abort=True)
-        tried = with_bar("grants", lambda bar: backups.try_suspects(settings, Suspects(**which), bar))
-    click.echo(f"{tried} grants are tried once more; one whose token was spent becomes EXPIRED")
-
-
-@suspect_group.command("give-up")
-@chosen
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def suspect_give_up(config_file: Path, /, *, yes: bool, **which: Any) -> None:
-    """Call their accounts EXPIRED without asking the platform. Why: REFRESH_OUTCOME_LOST. Users connect again."""
-    with told_plainly():
-        settings = load(config_file)
-        count = asyncio.run(backups.count_suspects(settings, Suspects(**which)))
-        if not yes:
-            click.confirm(f"{count} grants: their users have to connect again. Go on?", abort=True)
-        lost = with_bar("grants", lambda bar: backups.give_up_suspects(settings, Suspects(**which), bar))
-    click.echo(f"{lost} grants are given up")
-
-
-def with_bar(label: str, work: Callable[[Callable[[int], backups.Progress]], Awaitable[Any]]) -> Any:
-    """Runs what tells its progress, with a bar from when it knows how much there is to do."""
-    bars: list[Any] = []
-
-    def begin(total: int) -> backups.Progress:
-        bars.append(click.progressbar(length=total, label=label, show_pos=True))
-        bars[0].__enter__()
-        return bars[0].update  # type: ignore[no-any-return]
-
-    async def run() -> Any:
-        return await work(begin)
-
-    try:
-        return asyncio.run(run())
-    finally:
-        for bar in bars:
-            bar.__exit__(None, None, None)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from server.commands.in_bulk import Progress, counted
 from server.commands.operate import columns, operator
 from server.config import Settings
 from server.storage import backup
@@ -14,8 +15,6 @@ from server.storage.keyring import KeyRing
 from server.storage.migrate import migrate
 from server.storage.restored import Suspects
 from server.storage.served import ServedMark
-
-Progress = Callable[[int], None]
 
 AT_ONCE = 2000
 POLL_SECONDS = 0.2
@@ -116,9 +115,9 @@ async def put_to_use(settings: Settings, *, moved: bool, unmarked: bool, bar: Ca
         if total:
             await in_batches(lambda: store.suspect(multiple_use, limit=AT_ONCE), bar(total))
         await store.put_to_use(operator=operator(), suspects=total, known_us=mark.known())
-    if moved:
+    if not total:
         return ["put to use; nothing is suspect"]
-    return [f"put to use; {total} grants are suspect: their access tokens are served, and nothing is sent", *NEXT]
+    return [f"put to use; {counted(total, 'grant')} suspect: access tokens are served, and nothing is sent", *NEXT]
 
 
 NO_SIGN = (
@@ -134,7 +133,7 @@ async def suspects(settings: Settings) -> list[str]:
     async with store_beside(settings) as store:
         found = await store.suspects()
     if not found:
-        return ["there are none"]
+        return ["no grant is suspect"]
     rows = [("PLATFORM", "ACCESS TOKEN LIVES", "ACCESS TOKEN HAS ENDED")]
     rows += [(platform, str(living), str(ended)) for platform, living, ended in found]
     return list(columns(rows))

@@ -14,7 +14,8 @@ import click
 from server import config
 from server.accounts.callers import Permission
 from server.commands import operate, operate_callers
-from server.commands.backup_group import backup_command, restore_command, restored_command, suspect_group
+from server.commands.backup_group import backup_command, restore_command, restored_command
+from server.commands.grants import grants_group
 from server.commands.keys import keys_group
 from server.commands.mass_revoke import accounts_group
 from server.commands.plainly import load, told_plainly
@@ -92,6 +93,7 @@ def config_check(config_file: Path) -> None:
 
 main.add_command(keys_group)
 main.add_command(accounts_group)
+main.add_command(grants_group)
 main.add_command(backup_command)
 main.add_command(restore_command)
 main.add_command(restored_command)
@@ -219,27 +221,9 @@ def callers_unblock(config_file: Path, name: str) -> None:
     click.echo(f"{name} is let in")
 
 
-@main.group("grants")
-def grants_group() -> None:
-    """Look after grants."""
-
-
-@grants_group.command("unread")
-@click.option("--read-again", is_flag=True, help="Store what this version can read.")
-@click.pass_obj
-def grants_unread(config_file: Path, read_again: bool) -> None:
-    """List answers of platforms that nobody could read. They are kept, sealed: they may hold the only live tokens."""
-    with told_plainly():
-        for line in asyncio.run(operate.unread(load(config_file), read_again=read_again)):
-            click.echo(line)
-
-
-grants_group.add_command(suspect_group)
-
-
 @main.group("audit")
 def audit_group() -> None:
-    """Look after the audit."""
+    """Verify that nobody has changed the audit."""
 
 
 @audit_group.command("verify")

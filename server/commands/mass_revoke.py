@@ -18,8 +18,8 @@ from server.accounts.errors import AccountNotFound
 from server.accounts.model import Account, AccountFilter, Status
 from server.accounts.ports import Store
 from server.accounts.revoke import revocation_at
-from server.commands.backup_group import with_bar
-from server.commands.operate import operator
+from server.commands.in_bulk import confirm, counted, with_bar
+from server.commands.operate import check_registered, operator
 from server.commands.plainly import load, told_plainly
 from server.config import ConfigError, Settings
 
@@ -29,7 +29,7 @@ NOT_REVOKED = frozenset({Status.ACTIVE, Status.EXPIRED})
 
 @click.group("accounts")
 def accounts_group() -> None:
-    """Do something to many accounts at once."""
+    """Revoke many accounts at once, such as after a theft."""
 
 
 @accounts_group.command("revoke")
@@ -47,18 +47,20 @@ def accounts_revoke(config_file: Path, *, platform: str | None, profile: str, ev
         settings = load(config_file)
         which = chosen(settings, platform, profile, everything=everything)
         count = asyncio.run(count_accounts(settings, which))
-        if not yes:
-            click.confirm(f"{count} accounts are revoked, here and at their platforms. Go on?", abort=True)
+        if not count:
+            click.echo("nothing to do: there are no such accounts")
+            return
+        confirm(f"{counted(count, 'account')} to be revoked, here and at their platforms.", yes=yes)
         revoked = with_bar("revoking", lambda bar: revoke_all(settings, which, bar(count)))
-    click.echo(f"{revoked} accounts are revoked; running servers revoke their tokens at the platforms")
+    click.echo(f"{counted(revoked, 'account')} revoked; running servers revoke their tokens at the platforms")
 
 
 def chosen(settings: Settings, platform: str | None, profile: str, *, everything: bool) -> AccountFilter:
     """Raises ConfigError where nothing is said, or a platform that is not registered."""
     if not (platform or profile or everything):
         raise ConfigError(["say which: --platform, --profile or --all"])
-    if platform is not None and platform not in settings.platforms:
-        raise ConfigError([f"{platform} is not registered in this configuration"])
+    if platform is not None:
+        check_registered(settings, platform)
     platforms = None if platform is None else frozenset({platform})
     return AccountFilter(profile_prefixes=(profile,), platforms=platforms, statuses=NOT_REVOKED)
 

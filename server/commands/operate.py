@@ -45,11 +45,16 @@ async def set_pause(settings: Settings, platform: str, reason: str) -> None:
     """Raises ConfigError for a platform that is not registered."""
     from server.parts import store_without_keys  # noqa: PLC0415
 
+    check_registered(settings, platform)
+    async with store_without_keys(settings) as store:
+        await store.set_pause(platform, reason=reason, operator=operator())
+
+
+def check_registered(settings: Settings, platform: str) -> None:
+    """Raises ConfigError for a platform that is not registered."""
     if platform not in settings.platforms:
         registered = ", ".join(sorted(settings.platforms))
         raise ConfigError([f"{platform} is not registered in this configuration; registered: {registered}"])
-    async with store_without_keys(settings) as store:
-        await store.set_pause(platform, reason=reason, operator=operator())
 
 
 async def unread(settings: Settings, *, read_again: bool) -> list[str]:
@@ -61,7 +66,7 @@ async def unread(settings: Settings, *, read_again: bool) -> list[str]:
         reader = UnreadReader(store, registered_platforms(settings, Sender(), store.clock))
         readings = await reader.look()
         if not readings:
-            return ["there are none"]
+            return ["there are no unread answers"]
         done = {}
         if read_again and (readable := sum(each.token_set is not None for each in readings)):
             await store.operate(EventKind.REPLIES_READ_AGAIN, operator=operator(), count=readable)

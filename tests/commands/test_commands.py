@@ -113,12 +113,25 @@ def local(tmp_path: Path) -> Local:
     return furnished(tmp_path)
 
 
-def test_who_gives_suspect_grants_up_is_told_first_how_many(local: Local) -> None:
-    command = ["--config", str(local.config_file), "grants", "suspect", "give-up"]
-    declined = CliRunner().invoke(main, command, input="n\n")
-    assert declined.exit_code == 1 and "0 grants: their users have to connect again. Go on?" in declined.output
-    done = CliRunner().invoke(main, [*command, "--yes"])
-    assert (done.exit_code, done.output) == (0, "0 grants are given up\n")
+@pytest.mark.parametrize("decision", ["try", "give-up"])
+def test_what_is_decided_about_suspect_grants_has_to_say_which(local: Local, decision: str) -> None:
+    command = ["--config", str(local.config_file), "grants", "suspect", decision]
+    refused = CliRunner().invoke(main, [*command, "--yes"])
+    assert (refused.exit_code, refused.output) == (2, "error: say which: --living, --ended, --grant or --all\n")
+
+
+@pytest.mark.parametrize("words", [("grants", "suspect", "try", "--all"), ("grants", "suspect", "give-up", "--all"),
+                                   ("accounts", "revoke", "--all")])  # fmt: skip
+def test_nobody_is_asked_about_nothing(local: Local, words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, ["--config", str(local.config_file), *words])
+    assert done.exit_code == 0 and done.output.startswith("nothing to do: ")
+
+
+@pytest.mark.parametrize(("words", "told"), [(("suspect",), "no grant is suspect"),
+                                             (("unread",), "there are no unread answers")])  # fmt: skip
+def test_a_list_of_nothing_says_so(local: Local, words: tuple[str, ...], told: str) -> None:
+    done = CliRunner().invoke(main, ["--config", str(local.config_file), "grants", *words])
+    assert (done.exit_code, done.output) == (0, f"{told}\n")
 
 
 @pytest.mark.parametrize(("setting", "what"), [("HTTP_LISTEN", "the callback"), ("METRICS_LISTEN", "metrics")])

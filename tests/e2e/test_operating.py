@@ -95,7 +95,7 @@ async def test_what_nobody_could_read_is_read_again_by_a_version_that_can(
     assert "can read it" in line
     [line] = (await operate.unread(whole.app.settings, read_again=True))[1:]
     assert "stored" in line
-    assert await operate.unread(whole.app.settings, read_again=True) == ["there are none"]
+    assert await operate.unread(whole.app.settings, read_again=True) == ["there are no unread answers"]
     audited = await whole.app.store.list_events(EventFilter(kind="replies_read_again"), after="", size=10)
     [told] = audited.events
     assert (told.caller, told.facts) == (f"operator {operator()}", {"count": 1})
