@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -132,34 +132,35 @@ async def forget(settings: Settings, process: str) -> None:
 
 
 async def status(settings: Settings) -> list[str]:
+    """The keys, where the values are that they wrap, and what each process knows and uses."""
     async with database_beside(settings) as (engine, ring, _):
         counts = await all_counts(settings, engine)
         users = await engine.read(key_use.users)
         wraps = await engine.read(lambda database: key_use.wraps_of(database, [each.id for each in ring.facts]))
-    names = [name for name, counted in counts.items() if counted]
-    rows = [("KEY", "STATE", "MADE", "HAS WRAPPED", *names)]
+    wrapping = sum(counts.values(), Counter())
+    rows = [("KEY", "STATE", "MADE", "HAS WRAPPED", "STILL WRAPS")]
     for each in ring.facts:
         worn = f"{wraps.get(each.id, 0)} ({wraps.get(each.id, 0) / key_use.WEAR_LIMIT:.0%} worn)"
-        made = each.create_time[:10]
-        rows.append((each.id, each.state, made, worn, *(str(counts[name][each.id]) for name in names)))
-    rows += [
-        (key_id, "not in the key file", "", "", *(str(counts[n][key_id]) for n in names))
-        for key_id in strays(ring, counts)
-    ]
+        rows.append((each.id, each.state, each.create_time[:10], worn, str(wrapping[each.id])))
+    rows += [(key_id, "not in the key file", "", "", str(wrapping[key_id])) for key_id in strays(ring, wrapping)]
     lines = list(columns(rows))
-    if users:
-        said = [("PROCESS", "SINCE", "KNOWS", "MAY STILL SEAL WITH, OR HAS IN ITS JOURNAL")]
-        said += [
-            (u.process, shown(instant(u.time)), "(stopped)" if u.knows is None else u.knows, u.uses) for u in users
+    if wrapping:
+        where = [("KEY", "WRAPS", "IN")]
+        where += [(key_id, str(n), name) for name, found in counts.items() for key_id, n in sorted(found.items())]
+        lines += ["", *columns(where)]
+    for user in users:
+        lines += [
+            "",
+            f"process {user.process}",
+            f"  since {shown(instant(user.time))}" + (", stopped" if user.knows is None else f" it knows {user.knows}"),
+            f"  may still seal with, or has in its journal: {user.uses or 'none'}",
         ]
-        lines += ["", *columns(said)]
     return lines
 
 
-def strays(ring: KeyRing, counts: dict[str, Counter[str]]) -> list[str]:
+def strays(ring: KeyRing, wrapping: Iterable[str]) -> list[str]:
     """Keys that something is wrapped with and that the ring has no word of."""
-    known = {each.id for each in ring.facts}
-    return sorted({key_id for counted in counts.values() for key_id in counted} - known)
+    return sorted(set(wrapping) - {each.id for each in ring.facts})
 
 
 async def references(settings: Settings, engine: Engine, key_id: str) -> dict[str, int]:

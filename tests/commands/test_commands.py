@@ -127,6 +127,12 @@ def test_nobody_is_asked_about_nothing(local: Local, words: tuple[str, ...]) -> 
     assert done.exit_code == 0 and done.output.startswith("nothing to do: ")
 
 
+@pytest.mark.parametrize("words", ["keys status", "platforms list", "callers list", "audit verify"])
+def test_tables_fit_a_terminal_of_a_hundred_columns(local: Local, words: str) -> None:
+    shown = CliRunner().invoke(main, ["--config", str(local.config_file), *words.split()])
+    assert shown.exit_code == 0 and max(map(len, shown.output.splitlines())) <= 100
+
+
 @pytest.mark.parametrize(("words", "told"), [(("suspect",), "no grant is suspect"),
                                              (("unread",), "there are no unread answers")])  # fmt: skip
 def test_a_list_of_nothing_says_so(local: Local, words: tuple[str, ...], told: str) -> None:

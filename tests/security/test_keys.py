@@ -57,7 +57,7 @@ async def test_d4_a_key_is_rotated_rewrapped_and_retired_beside_a_running_server
     deployment.command("keys", "retire", old)
     lines = deployment.command("keys", "status").splitlines()
     [told] = [line.split() for line in lines if line.startswith(old)]
-    assert told[1] == "retired" and set(told[-3:]) == {"0"}
+    assert told[1] == "retired" and told[-1] == "0"
     last = await until_started(deployment, account.id)
     refreshed = await until(deployment, account.id, lambda each: each.last_refresh_time != last.last_refresh_time)
     assert refreshed.status.name == "ACTIVE"
