@@ -233,5 +233,5 @@ def hold(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise DatabaseInUse(f"another process holds {path}") from None
+        raise DatabaseInUse(f"another process holds {path}: a server, or another command; stop it first") from None
     return lock

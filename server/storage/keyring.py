@@ -146,6 +146,9 @@ def read_private(path: Path) -> bytes:
         with os.fdopen(file, "rb") as reader:
             check_private(path, os.fstat(file))
             return reader.read()
+    except FileNotFoundError as error:
+        told = "bring it back, or, for a service that has no data yet, run: keys new"
+        raise KeyRingError(f"{path} cannot be read: {error.strerror}; {told}") from None
     except OSError as error:
         raise KeyRingError(f"{path} cannot be read: {error.strerror}") from None
 
