@@ -60,7 +60,7 @@ fuzz: $(READY)  ## fuzz each parser that faces the outside for FUZZ_SECONDS (60;
 run: $(READY)  ## start the service, with a sandbox platform where no real one is registered
 	@$(BIN)/python -m sandbox.run
 
-demo: $(READY)  ## play the whole story against a running sandbox, in under a minute
+demo: $(READY)  ## play the whole story with a service and a sandbox of its own, in under a minute
 	@$(BIN)/python -m sandbox.demo
 
 bench: $(READY)  ## measure speed and size beside a bare server, as ratios in one run

@@ -1,4 +1,4 @@
-"""`make demo`: the whole story, played against a running service and sandbox in under a minute.
+"""`make demo`: the whole story, played with a service and a sandbox of its own in under a minute.
 
 It plays each part: the caller's web app, the user's browser, the user in X's settings, and the service's operator.
 """

@@ -156,7 +156,7 @@ class Local:
         """Runs a command of the server to its end; what it printed. Raises StartFailed."""
         done = subprocess.run(self.server_command(*words), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise StartFailed(done.stderr or done.stdout)
+            raise StartFailed((done.stderr or done.stdout).strip().removeprefix("error: "))
         return done.stdout
 
     def server_command(self, *words: str) -> list[str]:

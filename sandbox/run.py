@@ -22,7 +22,7 @@ def main() -> None:
         with contextlib.suppress(KeyboardInterrupt), local:
             print(hints(local), flush=True)
             local.wait()
-    except StartFailed as failed:
+    except (StartFailed, OSError) as failed:
         sys.exit(f"error: {failed}")
 
 
@@ -31,10 +31,7 @@ def hints(local: Local) -> str:
     lines = [
         "",
         f"The service is up: gRPC on {local.target}, the callback on {local.public_url}.",
-        "Its files are in "
-        + str(local.folder)
-        + "; the API key of the caller `local` is in "
-        + str(local.folder / "api-key"),
+        f"Its files are in {local.folder}; the API key of the caller `local` is in {local.folder / 'api-key'}",
         "",
         "Ask it something:",
         f'  .venv/bin/grpcurl -plaintext -H "authorization: Bearer $(cat {local.folder / "api-key"})" '

@@ -1,5 +1,6 @@
 """What operators are told by every command: help, and one line for what they can put right."""
 
+import os
 import runpy
 import socket
 import sys
@@ -13,11 +14,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sandbox import run
 from sandbox.local import Local, StartFailed
 from server.app import App, StartRefused
 from server.commands.main import main
 from server.commands.plainly import plain
 from server.parts import load_settings
+from server.storage.engine import hold
 from tests.moulds import furnished
 
 
@@ -166,3 +169,19 @@ def test_make_run_does_not_take_another_program_at_its_port_for_its_own(local: L
         with pytest.raises(StartFailed, match=f"something else answers at .*the ports are in {local.config_file}"):
             local.start_server()
         stranger.shutdown()
+
+
+def test_what_a_command_says_of_its_failure_is_told_once(local: Local) -> None:
+    lock = hold(local.folder / "accounts.db")
+    try:
+        with pytest.raises(StartFailed, match=r"^another process holds .*stop it first$"):
+            local.command("migrate")
+    finally:
+        os.close(lock)
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["run", "--folder", str(tmp_path / "file" / "local")])
+    with pytest.raises(SystemExit, match=f"^error: .*{tmp_path}"):
+        run.main()
