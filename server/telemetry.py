@@ -14,7 +14,7 @@ from functools import cache, partial
 from typing import TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
 from server.accounts.bulkhead import Places
 from server.accounts.gate import Gate
@@ -24,6 +24,9 @@ OUR_LINES = "server"
 GATE_STATES = ("open", "probing", "held", "paused")
 CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 LAG_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
+
+# Else each counter is there twice, the second time with when it was begun.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def set_up_logging(log_format: str, level: str, stream: TextIO = sys.stderr) -> None:
@@ -117,7 +120,6 @@ class Metrics:
             "accounts_platform_revocations", "Revocations sent to platforms, by outcome.", ["platform", "outcome"],
             registry=self.registry,
         )  # fmt: skip
-
         self._refusals = Counter(
             "accounts_refusals", "Calls that were refused, by method and reason.", ["method", "reason"],
             registry=self.registry,

@@ -1,4 +1,4 @@
-"""What the log shows, and what it never shows whatever level is configured (row C1)."""
+"""What the log and the metrics show, and what the log never shows whatever level is configured (row C1)."""
 
 import io
 import json
@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import generate_latest
 
-from server.telemetry import set_up_logging
+from server.telemetry import Metrics, set_up_logging
 
 LIBRARIES = (
     "peewee", "requests_oauthlib.oauth2_session", "oauthlib.oauth2.rfc6749.clients.base", "urllib3.connectionpool",
@@ -60,3 +61,12 @@ def test_an_exception_is_shown_without_the_values_of_its_frames() -> None:
 
 def fail(token: str) -> None:
     raise ValueError("no good")
+
+
+def test_the_page_of_metrics_shows_each_counter_once() -> None:
+    metrics = Metrics()
+    metrics.connected("twitter", "connected")
+    shown = [line for line in generate_latest(metrics.registry).decode().splitlines() if "accounts_connects" in line]
+    assert [line for line in shown if not line.startswith("#")] == [
+        'accounts_connects_total{outcome="connected",platform="twitter"} 1.0'
+    ]

@@ -138,9 +138,9 @@ async def status(settings: Settings) -> list[str]:
         users = await engine.read(key_use.users)
         wraps = await engine.read(lambda database: key_use.wraps_of(database, [each.id for each in ring.facts]))
     wrapping = sum(counts.values(), Counter())
-    rows = [("KEY", "STATE", "MADE", "HAS WRAPPED", "STILL WRAPS")]
+    rows = [("KEY", "STATE", "MADE", "WORN", "STILL WRAPS")]
     for each in ring.facts:
-        worn = f"{wraps.get(each.id, 0)} ({wraps.get(each.id, 0) / key_use.WEAR_LIMIT:.0%} worn)"
+        worn = f"{wraps.get(each.id, 0) / key_use.WEAR_LIMIT:.1%}"
         rows.append((each.id, each.state, each.create_time[:10], worn, str(wrapping[each.id])))
     rows += [(key_id, "not in the key file", "", "", str(wrapping[key_id])) for key_id in strays(ring, wrapping)]
     lines = list(columns(rows))
