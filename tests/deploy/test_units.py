@@ -1,4 +1,4 @@
-"""The systemd units: sound, and and the service as closed as it can be."""
+"""The systemd units: sound, and the service as closed as it can be."""
 
 import os
 import shutil
