@@ -1,6 +1,7 @@
 """The house stands as docs/architecture.md draws it: which rooms may know which, and what each may import."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,13 @@ def test_no_arrow_goes_the_wrong_way(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_each_file_says_its_job_first(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text())), f"{file} has no docstring"
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if (SERVER / room).is_dir()])
+def test_the_drawing_of_the_house_names_each_file_of_a_room(room: str) -> None:
+    [line] = re.findall(rf"^\| `{room}/` \| (.*) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    files = {file.stem for file in (SERVER / room).glob("*.py")} - {"__init__"}
+    assert files == set(re.findall(r"`([a-z_]+)`", line))
 
 
 def test_generated_code_is_what_the_protos_generate(tmp_path: Path) -> None:
