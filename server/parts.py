@@ -57,7 +57,7 @@ def open_engine(settings: Settings, *, create: bool = False, alone: bool = True)
     if path is None:
         return PostgresEngine(settings.database.url)
     if not path.exists() and not create:
-        raise DatabaseUnusable(f"there is no database {path}; run: {migrate_hint()}")
+        raise DatabaseUnusable(f"there is no database {path}; run: python -m server --config FILE migrate")
     return SqliteEngine(path, alone=alone)
 
 
@@ -142,7 +142,3 @@ async def opened_store(settings: Settings, *, alone: bool) -> AsyncIterator[Stor
         yield Store(engine, Vault(ring), new_id)
     finally:
         engine.close()
-
-
-def migrate_hint() -> str:
-    return "python -m server --config FILE migrate"

@@ -1,4 +1,4 @@
-"""SQL of grants: claim, commit by compare-and-swap on the generation, release, expire.
+"""SQL of grants: reading one, and what becomes of it: committed, released, tried as its candidate, expired.
 
 The generation fences: a token set is stored only over the generation it was refreshed from.
 """
