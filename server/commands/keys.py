@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from server.commands import key_life
+from server.commands.in_bulk import counted
 from server.commands.plainly import load, told_plainly
 from server.storage.keyring import KeyRing
 
@@ -82,11 +83,11 @@ async def rewrap(config_file: Path, rate: float) -> list[str]:
     async with key_life.rewrapping(load(config_file), rate) as (rewrapper, total):
         with click.progressbar(length=total, label="rewrapping", show_pos=True) as bar:
             report = await rewrapper.run(bar.update)
-    lines = [f"{report.rewrapped} values rewrapped"]
+    lines = [f"{counted(report.rewrapped, 'value')} rewrapped"]
     if not report.complete:
         lines.append("some values were always in others' hands; run it again")
     if report.broken:
-        lines.append(f"{report.broken} values do not open and keep their key; the log names them")
+        lines.append(f"not opened, and left under their key: {counted(report.broken, 'value')}; the log names them")
     return lines
 
 
