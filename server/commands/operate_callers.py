@@ -12,6 +12,9 @@ from server.accounts.model import Block
 from server.commands.operate import columns, operator, shown
 from server.config import ALL, CallerSettings, ConfigError, Settings, caller_problems
 
+BESIDES = {Permission.LIST_ALL: "ListAccounts and WatchAccounts of all profiles that it sees at once"}
+"""What permissions are for that no method needs as such."""
+
 
 def new_key() -> tuple[str, str]:
     """A key of 256 random bits, and its SHA-256 as the settings hold it."""
@@ -117,13 +120,13 @@ def proofs(caller: CallerSettings) -> Iterator[str]:
 
 
 def powers(caller: CallerSettings) -> Iterator[str]:
-    """The permissions it has and lacks, each with the methods that need it."""
+    """The permissions it has and lacks, each with what needs it."""
     from server.rpc.policy import LINES  # noqa: PLC0415
 
     for permission in Permission:
         methods = [method.rpartition(".")[2] for method, line in LINES.items() if line.need is permission]
         may = "may" if permission in caller.permissions else "may not"
-        yield f"It {may} {permission}" + (f": {', '.join(methods)}." if methods else ".")
+        yield f"It {may} {permission}: {', '.join(methods) or BESIDES[permission]}."
 
 
 def profiles(caller: CallerSettings) -> str:

@@ -107,6 +107,7 @@ def test_check_says_in_words_what_a_caller_may_do_and_see(local: Local) -> None:
         "It proves itself with a certificate that names dns:web.test.",
         "It may read: GetAccount, ListAccounts, WatchAccounts, ListUsage.",
         "It may not revoke: Revoke.",
+        "It may not list_all: ListAccounts and WatchAccounts of all profiles that it sees at once.",
         "It sees acme/… profiles, on twitter platforms.",
         "In each process it may make 20 calls a second, of 1,000 accounts a minute, 1,000 revokes a minute, "
         "and watch 1,000 times at once.",
