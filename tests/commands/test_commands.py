@@ -1,5 +1,6 @@
 """What operators are told by every command: help, and one line for what they can put right."""
 
+import asyncio
 import os
 import runpy
 import socket
@@ -19,9 +20,13 @@ from sandbox.local import Local, StartFailed
 from server.app import App, StartRefused
 from server.commands.main import main
 from server.commands.plainly import plain
-from server.parts import load_settings
+from server.parts import load_settings, open_engine
 from server.storage.engine import hold
+from server.storage.keyring import KeyRing
+from server.storage.store import Store
+from server.storage.vault import Vault
 from tests.moulds import furnished
+from tests.storage.sealing import fill
 
 
 @pytest.mark.parametrize(
@@ -131,9 +136,14 @@ def test_nobody_is_asked_about_nothing(local: Local, words: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize("words", ["keys status", "platforms list", "callers list", "audit verify"])
-def test_tables_fit_a_terminal_of_a_hundred_columns(local: Local, words: str) -> None:
-    shown = CliRunner().invoke(main, ["--config", str(local.config_file), *words.split()])
-    assert shown.exit_code == 0 and max(map(len, shown.output.splitlines())) <= 100
+async def test_tables_fit_a_terminal_of_a_hundred_columns(local: Local, words: str) -> None:
+    settings = load_settings(local.config_file)
+    engine = open_engine(settings)
+    vault = Vault(KeyRing.load(settings.keys.file))
+    await fill(Store(engine, vault, iter(map(str, range(10**6))).__next__))
+    engine.close()
+    done = await asyncio.to_thread(CliRunner().invoke, main, ["--config", str(local.config_file), *words.split()])
+    assert done.exit_code == 0 and max(map(len, done.output.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(("words", "told"), [(("suspect",), "no grant is suspect"),

@@ -333,15 +333,16 @@ async def test_a_restore_that_fails_has_changed_nothing_and_says_so(tmp_path: Pa
         local.start_server()
 
 
-async def test_d6_nothing_is_tried_unless_it_is_said_which_and_confirmed(tmp_path: Path) -> None:
+async def test_d6_nothing_is_tried_or_given_up_unless_it_is_said_which_and_confirmed(tmp_path: Path) -> None:
     async with fleet(tmp_path) as running:
         await running.seed(GRANTS, due_in=LONG)
         await in_thread(command, running.servers[0], "restored", "--unmarked")
         for words, told in (((), "say which"), (("--all", "--platform", "myspace"), "myspace is not registered")):
             refused = await asyncio.to_thread(command, running.servers[0], "grants", "suspect", "try", *words)
             assert refused.returncode == 2 and told in refused.stderr and "Traceback" not in refused.stderr
-        unconfirmed = await asyncio.to_thread(command, running.servers[0], "grants", "suspect", "try", "--all")
-        assert unconfirmed.returncode == 1 and f"{GRANTS} grants" in unconfirmed.stdout
+        for decision in ("try", "give-up"):
+            unconfirmed = await asyncio.to_thread(command, running.servers[0], "grants", "suspect", decision, "--all")
+            assert unconfirmed.returncode == 1 and f"{GRANTS} grants" in unconfirmed.stdout
         assert running.states() == {"suspect": GRANTS}
         await in_thread(command, running.servers[0], "grants", "suspect", "try", "--living", "--yes")
         assert running.states() == {"unknown": GRANTS}
