@@ -25,6 +25,7 @@ from server.accounts.gate import Gate
 from server.accounts.grants import ClaimedGrant, Commit, GrantState, Refreshed, Retry, TokenSet, to_refreshed
 from server.accounts.model import StatusReason
 from server.accounts.ports import Journal, Platform, Store
+from server.accounts.time_limit import TimeLimit
 from server.accounts.timing import backoff, refresh_due_time, replay_time
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ GRACE_SLACK = timedelta(seconds=5)
 """A retry within a platform's grace that could not be claimed for so long waits as if there were none."""
 
 ASKED_TO_WAIT = "the platform asked us to wait"
+SAVE_SECONDS = 5.0
+"""How long a token set waits for the database; what hangs may do so until this process is killed."""
+
 SAVE_AGAIN_SECONDS = 1.0
 
 JOURNALED = "journaled"
@@ -141,9 +145,18 @@ class Attempts:
 
     async def _save(self, refreshed: Refreshed) -> str:
         """Persist first: into the database, else into the journal; and nothing gives up before one has it."""
+        try:
+            return await self._saved(refreshed)
+        except asyncio.CancelledError:
+            # The process ends before the database has answered. Twice on disk does no harm, nowhere loses the grant.
+            await self._journal.keep(refreshed)
+            raise
+
+    async def _saved(self, refreshed: Refreshed) -> str:
         while True:
             try:
-                return OUTCOMES[await self._store.commit_refresh(refreshed)]
+                async with TimeLimit(SAVE_SECONDS, StoreUnavailable("the database does not answer in time")):
+                    return OUTCOMES[await self._store.commit_refresh(refreshed)]
             except Exception as error:
                 # Whatever is wrong with the database, what it did not take is kept elsewhere.
                 log.error("the database does not take a token set", extra={"why": type(error).__name__})

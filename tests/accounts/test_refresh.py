@@ -525,6 +525,30 @@ async def test_any_fault_of_the_database_leads_to_the_journal(house: House, monk
     assert house.journal.depth == 1
 
 
+@pytest.mark.parametrize("ends_first", ["the patience", "the process"])
+async def test_a_token_set_is_on_disk_also_where_the_database_never_answers(
+    house: House, monkeypatch: pytest.MonkeyPatch, ends_first: str
+) -> None:
+    """Else a kill loses it, and so does a stop whose time to drain is over."""
+    await due_account(house)
+    asked = asyncio.Event()
+
+    async def hang(_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(house.store, "commit_refresh", hang)
+    monkeypatch.setattr(attempt, "SAVE_SECONDS", 0.05 if ends_first == "the patience" else 3600)
+    await house.refresher.work_off("twitter")
+    async with asyncio.timeout(20):
+        await asked.wait()
+        if ends_first == "the process":
+            for refresh in house.refresher._under_way.values():
+                refresh.cancel()
+        await house.refresher.settled()
+    assert house.journal.depth == 1
+
+
 def entries(folder: Path) -> list[Path]:
     return [path for path in (folder / "journal").iterdir() if not path.name.startswith(".")]
 
