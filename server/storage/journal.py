@@ -13,7 +13,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from server.accounts.grants import Refreshed
 from server.storage.keyring import sync_folder
@@ -23,6 +25,10 @@ from server.storage.vault import SealBroken, Vault, key_id_of
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+THREADS = 4
+"""Of its own: what else the process does in threads may hang just when the database does and a pair must go to disk."""
 UNFINISHED = ".part"
 REWRAPPED = ".rewrapped"
 """The same entry under another key, not yet in its place."""
@@ -48,6 +54,7 @@ class FileJournal:
         self._finish_whole_entries()
         self._waiting = set(self._names())
         self._reserved = False
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="journal")
 
     @property
     def depth(self) -> int:
@@ -59,7 +66,7 @@ class FileJournal:
 
     async def make_ready(self) -> None:
         if not self._reserved:
-            await asyncio.to_thread(self._reserve)
+            await self._in_thread(self._reserve)
             self._reserved = True
 
     async def keep(self, refreshed: Refreshed) -> None:
@@ -68,21 +75,21 @@ class FileJournal:
         self._waiting.add(name)
         try:
             try:
-                await asyncio.to_thread(self._write, name, refreshed)
+                await self._in_thread(self._write, name, refreshed)
             except OSError:
                 # The disk is full, or worse: what was set aside is given up, and nothing is claimed until it is back.
                 self._reserved = False
-                await asyncio.to_thread(self._give_up_reserve)
-                await asyncio.to_thread(self._write, name, refreshed)
+                await self._in_thread(self._give_up_reserve)
+                await self._in_thread(self._write, name, refreshed)
         except OSError:
             self._waiting.discard(name)
             raise
 
     async def entries(self) -> list[tuple[str, Refreshed]]:
-        return await asyncio.to_thread(self._read_all)
+        return await self._in_thread(self._read_all)
 
     async def erase(self, name: str) -> None:
-        await asyncio.to_thread(self._erase, name)
+        await self._in_thread(self._erase, name)
         self._waiting.discard(name)
 
     def key_ids(self) -> set[str]:
@@ -97,6 +104,9 @@ class FileJournal:
                 sealed = (self._folder / name).read_bytes()
                 if key_id_of(sealed) != self._vault.ring.active.id:
                     self._put(name, self._vault.rewrap(sealed, context(name)), REWRAPPED)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _names(self) -> list[str]:
         """Names are UUIDv7s, so their order is that of their times."""

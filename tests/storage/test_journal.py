@@ -76,6 +76,20 @@ async def test_what_is_erased_does_not_come_back(reopen: Callable[[], FileJourna
     assert kept.depth == 1, "erasing twice changes nothing"
 
 
+async def test_a_token_set_is_kept_also_where_all_other_threads_hang(reopen: Callable[[], FileJournal]) -> None:
+    """Commits were given up there, which takes long where nobody answers that either."""
+    go_on = threading.Event()
+    hanging = [asyncio.create_task(asyncio.to_thread(go_on.wait, 60)) for _ in range(64)]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(20):
+            await reopen().keep(refreshed())
+    finally:
+        go_on.set()
+        await asyncio.gather(*hanging)
+    assert reopen().depth == 1
+
+
 @pytest.fixture
 def open_folder(folder: Path) -> Path:
     folder.mkdir()
