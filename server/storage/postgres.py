@@ -22,7 +22,7 @@ from playhouse.db_url import parse
 
 from server.accounts.errors import StoreUnavailable
 from server.storage.clock import boottime
-from server.storage.engine import SURVEYS, DatabaseUnusable
+from server.storage.engine import MOST_WAITING, SURVEYS, DatabaseUnusable
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class PostgresEngine:
         self._writers = ThreadPoolExecutor(threads, thread_name_prefix="postgres-write")
         self._surveys = ThreadPoolExecutor(SURVEYS, thread_name_prefix="postgres-survey")
         self.clock = DatabaseClock(self.database)
+        self._waiting = 0
         self._commits: set[CommitUnderWay] = set()
         self._failovers = 0
         self._mine = threading.local()
@@ -109,7 +110,11 @@ class PostgresEngine:
         the commit the outcome is not known: StoreUnavailable, and callers for whom that matters repeat an idempotent
         swap. It is carried out even if the caller stops waiting.
         """
+        if self._waiting >= MOST_WAITING:
+            raise StoreUnavailable("too many writes wait for the database")
         writing = asyncio.get_running_loop().run_in_executor(self._writers, self._write, work)
+        self._waiting += 1
+        writing.add_done_callback(self._waits_no_more)
         return await self._answer(writing, ANSWER_SECONDS)
 
     async def wipe(self) -> None:
@@ -128,6 +133,9 @@ class PostgresEngine:
             threads.shutdown(wait=True)
         closed.set()
         self.database.close()
+
+    def _waits_no_more(self, _: asyncio.Future[Any]) -> None:
+        self._waiting -= 1
 
     async def _look(self, threads: ThreadPoolExecutor, work: Work[T], seconds: float | None) -> T:
         looking = asyncio.get_running_loop().run_in_executor(threads, self._read, work)

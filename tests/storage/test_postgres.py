@@ -307,6 +307,26 @@ async def test_a_write_whose_caller_gives_up_in_the_queue_is_carried_out(one_thr
     assert begun == ["the write"]
 
 
+async def test_behind_a_database_that_hangs_only_so_many_writes_wait(
+    one_thread: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their callers may have given up long ago, and come again and again."""
+    monkeypatch.setattr(postgres, "MOST_WAITING", 10)
+    go_on, begun = threading.Event(), []
+    waiting = [asyncio.create_task(one_thread.write(lambda _: begun.append(go_on.wait(30)))) for _ in range(10)]
+    await asyncio.sleep(0)
+    try:
+        for each in waiting:
+            each.cancel()
+        with pytest.raises(StoreUnavailable):
+            await one_thread.write(lambda _: begun.append(False))
+    finally:
+        go_on.set()
+    await asyncio.wrap_future(one_thread._writers.submit(lambda: None))  # after all of them
+    await one_thread.write(lambda _: None)
+    assert begun == [True] * 10
+
+
 async def test_a_statement_that_hangs_is_given_up(on_postgres: PostgresEngine) -> None:
     def wait(database: Any) -> None:
         database.execute_sql("SET LOCAL statement_timeout = 50")
