@@ -7,7 +7,10 @@ every lease is measured by the database's clock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +50,9 @@ TOO_SLOW = ("57014", "55P03")
 COMMIT_SECONDS = 10.0
 """As long as any statement may take. The server has no limit for commits: they wait for a synchronous standby that is
 away for as long as that lasts."""
+CANCEL_SECONDS = 2.0
+CLOSE_SECONDS = 5.0
+"""What was begun has so long when the process ends, whatever hangs: a stop must not wait for a database."""
 TRIES = 3
 ANSWER_SECONDS = 25.0
 """Longer than any statement may take: who waits for more waits for a server that is gone without a word."""
@@ -87,6 +93,10 @@ class PostgresEngine:
         self.clock = DatabaseClock(self.database)
         self._waiting = 0
         self._commits: set[CommitUnderWay] = set()
+        self._connections: dict[int, Any] = {}
+        """By thread."""
+        self._over = False
+        self._closed = threading.Event()
         self._failovers = 0
         self._mine = threading.local()
         try:
@@ -94,6 +104,7 @@ class PostgresEngine:
         except peewee.PeeweeException as error:
             # libpq says what is wrong, and to whom it spoke as whom; a password is never part of it.
             raise DatabaseUnusable(f"PostgreSQL cannot be used: {str(error).partition(chr(10))[0]}") from None
+        threading.Thread(target=self._look_after_commits, name="postgres-commits", daemon=True).start()
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work(database)` on a connection of the pool. Raises StoreUnavailable."""
@@ -121,17 +132,15 @@ class PostgresEngine:
         """Nothing to do here: old versions of rows are autovacuum's business, and old WAL files the server's."""
 
     def close(self) -> None:
-        """Finishes what was begun and closes every connection."""
-        closed = threading.Event()
-
-        def look_after() -> None:
-            while not closed.wait(1.0):
-                self._give_up_commits()
-
-        threading.Thread(target=look_after, daemon=True).start()
+        """Finishes what was begun, and closes every connection. What takes longer than CLOSE_SECONDS is cut off, and
+        its outcome is not known."""
+        end = threading.Timer(CLOSE_SECONDS, self._cut_off)
+        end.daemon = True
+        end.start()
         for threads in (self._threads, self._writers, self._surveys):
             threads.shutdown(wait=True)
-        closed.set()
+        end.cancel()
+        self._closed.set()
         self.database.close()
 
     def _waits_no_more(self, _: asyncio.Future[Any]) -> None:
@@ -153,7 +162,6 @@ class PostgresEngine:
         done, _ = await asyncio.wait((running,), timeout=seconds)
         if not done:
             running.cancel()
-            asyncio.get_running_loop().run_in_executor(None, self._give_up_commits)
             raise StoreUnavailable("the database does not answer in time")
         return running.result()
 
@@ -201,7 +209,10 @@ class PostgresEngine:
         known, self._mine.failovers = getattr(self._mine, "failovers", self._failovers), self._failovers
         if known != self._failovers:
             self._drop()
-        self.database.connect(reuse_if_open=True)
+        if not self._over and self.database.connect(reuse_if_open=True):
+            self._connections[threading.get_ident()] = self.database.connection()
+        if self._over:
+            raise StoreUnavailable("the process ends")
         self.clock.sync()
 
     def _commit(self) -> None:
@@ -215,16 +226,26 @@ class PostgresEngine:
         if commit.given_up:
             raise StoreUnavailable("the database did not commit in time")
 
-    def _give_up_commits(self) -> None:
-        """Frees the threads of commits that take too long; whoever waits is told that the outcome is not known."""
+    def _look_after_commits(self) -> None:
+        while not self._closed.wait(1.0):
+            self._give_up_commits(COMMIT_SECONDS)
+
+    def _give_up_commits(self, seconds: float) -> None:
+        """Frees the threads of commits that take longer; whoever waits is told that the outcome is not known."""
         for commit in list(self._commits):
-            if time.monotonic() - commit.since > COMMIT_SECONDS:
+            if not commit.given_up and time.monotonic() - commit.since > seconds:
                 commit.given_up = True
                 log.error("a commit takes too long; it is given up")
                 try:
-                    commit.connection.cancel_safe(timeout=CONNECT_SECONDS)
-                except psycopg.Error as error:
-                    log.warning("it cannot be given up yet", extra={"why": type(error).__name__})
+                    commit.connection.cancel_safe(timeout=CANCEL_SECONDS)
+                except psycopg.Error:
+                    cut(commit.connection)
+
+    def _cut_off(self) -> None:
+        self._over = True
+        self._give_up_commits(0.0)  # else the server would keep them
+        for connection in list(self._connections.values()):
+            cut(connection)
 
     def _roll_back(self) -> None:
         try:
@@ -269,6 +290,12 @@ class DatabaseClock:
         began = self._steady()
         [now] = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
         self._told = (now.astimezone(UTC), (began + self._steady()) / 2)
+
+
+def cut(connection: Any) -> None:
+    """Who waits for an answer on it, in another thread, hears at once that there will be none."""
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def is_conflict(error: Exception) -> bool:

@@ -1,6 +1,8 @@
 """PostgreSQL: several processes on one database, connections that die, and the database's own time."""
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -336,6 +338,35 @@ async def test_a_statement_that_hangs_is_given_up(on_postgres: PostgresEngine) -
     with pytest.raises(StoreUnavailable):
         await on_postgres.write(wait)
     assert time.monotonic() - began < 5
+
+
+async def test_a_stop_does_not_wait_for_a_database_that_stands_still(
+    one_thread: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "CLOSE_SECONDS", 0.2)
+    stopped: list[int] = []
+    standing_still = threading.Event()
+
+    def work(database: Any) -> None:
+        [pid] = database.execute_sql("SELECT pg_backend_pid()").fetchone()
+        os.kill(pid, signal.SIGSTOP)
+        stopped.append(pid)
+        standing_still.set()
+        database.execute_sql("SELECT 1")
+
+    hanging = asyncio.create_task(one_thread.write(work))
+    waiting = asyncio.create_task(one_thread.write(work))
+    try:
+        assert await asyncio.to_thread(standing_still.wait, 20)
+        async with asyncio.timeout(20):
+            await asyncio.to_thread(one_thread.close)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    for each in (hanging, waiting):
+        with pytest.raises(StoreUnavailable):
+            await each
+    assert len(stopped) == 1
 
 
 async def test_a_commit_that_waits_for_a_standby_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
