@@ -35,6 +35,7 @@ from server.accounts.read import Reader
 from server.accounts.refresh import Refresher
 from server.accounts.refusals import Refusals
 from server.accounts.revoke import Revoker
+from server.accounts.time_limit import TimeLimit
 from server.accounts.usage import UsageLog
 from server.accounts.watching import Watching
 from server.config import Settings
@@ -67,6 +68,8 @@ SWEEP_LIMIT = 500
 CENSUS_SECONDS = 60
 RETENTION_SECONDS = 600
 SERVED_SECONDS = 5
+FAREWELL_SECONDS = 5
+"""How long a stop waits at its end for what is only good to have in the database."""
 
 
 class StartRefused(Exception):
@@ -126,7 +129,10 @@ class App:
         )
 
     async def stop(self) -> None:
-        """Drains: claims nothing more, finishes refreshes, exchanges and calls within the drain timeout."""
+        """Drains: claims nothing more, finishes refreshes, exchanges and calls within the drain timeout.
+
+        The rest takes a few seconds more, whatever the database does.
+        """
         timeout = self.settings.server.drain_timeout
         log.info("draining", extra={"timeout": timeout.total_seconds()})
         self.grpc.not_serving()
@@ -148,10 +154,11 @@ class App:
         for api in self.apis.values():
             await api.close()
         await self.sender.close()
-        await self.served.keep()
         try:
-            await self.refusals.work_off(leaving=True)
-            await self.keys.leave()
+            async with TimeLimit(FAREWELL_SECONDS, StoreUnavailable("the database does not answer in time")):
+                await self.served.keep()
+                await self.refusals.work_off(leaving=True)
+                await self.keys.leave()
         except (StoreUnavailable, OSError) as error:
             log.warning(
                 "what this process said of its keys stays in the database; refusals may be missing in the audit",

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from synposter_accounts import PlatformPaused
@@ -14,7 +15,7 @@ from server.accounts.errors import StoreUnavailable
 from server.accounts.events import EventFilter
 from server.commands import operate
 from server.commands.operate import operator
-from tests.e2e.conftest import PROFILE, Whole
+from tests.e2e.conftest import PROFILE, Whole, whole_service
 from tests.e2e.test_processes import connected, grpcurl, until
 
 OPERATIONS = "synposter.accounts.v1.OperationsService"
@@ -161,3 +162,11 @@ async def test_without_room_for_the_journal_nothing_is_claimed(whole: Whole, mon
     assert await whole.healthy()
     [grant] = await whole.sandbox.ledger()
     assert grant["refreshes"] == 1
+
+
+async def test_a_stop_ends_also_where_the_database_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.app.FAREWELL_SECONDS", 0.1)
+    async with asyncio.timeout(60), whole_service(tmp_path / "deployment") as whole:
+        monkeypatch.setattr(whole.app.store, "serve", lambda _: asyncio.Event().wait())
