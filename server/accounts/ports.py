@@ -138,6 +138,9 @@ class Store(Protocol):
     async def now(self) -> datetime:
         """The database's time: the one clock of leases, expiries and due times."""
 
+    async def try_writing(self) -> None:
+        """Writes a heartbeat if the last write was refused; does nothing otherwise."""
+
     # --- reading accounts
 
     async def account(self, account_id: str) -> Account | None: ...

@@ -115,6 +115,12 @@ class Refresher:
         except OSError as error:
             log.error("the journal cannot be written; nothing is claimed", extra={"why": str(error)})
             return False
+        try:
+            # A claim whose commit is not answered may count as a send that never was: a write without harm goes first.
+            await self._store.try_writing()
+        except StoreUnavailable as error:
+            log.error("the database takes no writes; nothing is claimed", extra={"why": error.text})
+            return False
         return await self.replay()
 
     async def replay(self) -> bool:

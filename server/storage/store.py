@@ -90,11 +90,14 @@ class Store:
     async def ping(self) -> None:
         """Returns if the database answers, takes writes and has not gone back, as far as is known.
 
-        It is written to only after it has refused a write. Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
         if self.gone_back:
             raise GoneBack(self.gone_back)
         await self._engine.read(lambda database: database.execute_sql("SELECT value FROM counters").fetchone())
+        await self.try_writing()
+
+    async def try_writing(self) -> None:
         if not self._takes_writes:
             await self._write(operating.beat)
 

@@ -525,6 +525,30 @@ async def test_any_fault_of_the_database_leads_to_the_journal(house: House, monk
     assert house.journal.depth == 1
 
 
+async def test_nothing_more_is_claimed_while_the_outcome_of_commits_is_not_known(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a claim counts as a send, and after two of them a grant that was never sent would be called lost."""
+    await due_account(house)
+    later = await house.connect(profile_id="p2")
+    written = house.store._engine.write
+
+    async def unanswered(work: Callable[[Any], Any]) -> Any:
+        await written(work)
+        raise StoreUnavailable("the standby is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(house.store._engine, "write", unanswered)
+        with pytest.raises(StoreUnavailable):
+            await house.refresher.work_off("twitter")
+        house.clock.offset += DUE
+        assert await house.refresher.work_off("twitter") == 0
+    grant = await house.store.grant(later.grant_id)
+    assert grant is not None and (grant.state, grant.sends) == (GrantState.READY, 0)
+    await house.refresher.run_once()
+    assert len(sent(house)) == 1
+
+
 @pytest.mark.parametrize("ends_first", ["the patience", "the process"])
 async def test_a_token_set_is_on_disk_also_where_the_database_never_answers(
     house: House, monkeypatch: pytest.MonkeyPatch, ends_first: str
