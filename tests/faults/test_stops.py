@@ -6,10 +6,12 @@ import signal
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from server.accounts.model import Status
 from tests.faults.processes import Fleet, fleet, until
+from tests.postgres import cluster, fresh_database
 
 
 async def test_sigterm_with_every_refresh_hanging_stores_them_all_and_a_second_one_changes_nothing(
@@ -35,6 +37,38 @@ async def test_sigterm_with_every_refresh_hanging_stores_them_all_and_a_second_o
         assert running.states() == {"ready": 200}
         assert running.refreshed() == hanging
         assert await running.live_tokens() == running.held_tokens()
+
+
+@pytest.mark.long
+async def test_sigterm_while_the_standby_of_postgresql_is_away_ends_in_time_and_loses_no_pair(tmp_path: Path) -> None:
+    with cluster() as server:
+        url = fresh_database(server)
+        async with fleet(tmp_path, database_url=url) as running:
+            await running.seed(64)
+            await running.sandbox.fault("token", "hold_after", only="refresh", times=-1)
+            running.start()
+            await running.until_all_hang()
+            hanging = await running.sent()
+            wait_for_standby(url, "nobody")
+            began = time.monotonic()
+            stopping = asyncio.create_task(asyncio.to_thread(running.servers[0].kill, "server", signal.SIGTERM))
+            await until(lambda: running.lines("draining"))
+            await running.sandbox.release()
+            assert await stopping == 0
+            assert time.monotonic() - began < 60, "systemd kills by then"
+            wait_for_standby(url, "")
+            await running.sandbox.clear_faults()
+            running.start()
+            await until(lambda: running.refreshed() >= hanging)
+            assert await running.live_tokens() == running.held_tokens()
+            assert set((await running.sends()).values()) == {1}
+
+
+def wait_for_standby(url: str, name: str) -> None:
+    """Lets commits wait for a standby of this name from now on; for none without a name."""
+    with psycopg.connect(url, autocommit=True, options="-c synchronous_commit=local") as beside:
+        beside.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+        beside.execute("SELECT pg_reload_conf()")
 
 
 def retried(running: Fleet) -> int:
