@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from server.accounts.breaker import Breaker
 from server.accounts.brownout import HOLD, BrownOutGuard
@@ -22,13 +24,24 @@ from server.accounts.errors import (
     StoreUnavailable,
 )
 from server.accounts.gate import Gate
-from server.accounts.grants import ClaimedGrant, Commit, GrantState, Refreshed, Retry, TokenSet, to_refreshed
+from server.accounts.grants import (
+    ClaimedGrant,
+    Commit,
+    GrantState,
+    Refreshed,
+    Retry,
+    TokenSet,
+    UnreadReply,
+    to_refreshed,
+)
 from server.accounts.model import StatusReason
 from server.accounts.ports import Journal, Platform, Store
 from server.accounts.time_limit import TimeLimit
 from server.accounts.timing import backoff, refresh_due_time, replay_time
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REGISTRATION_HOLD = timedelta(minutes=5)
 """How long a platform that refuses our registration is left alone before the next try."""
@@ -144,30 +157,35 @@ class Attempts:
             lane.breaker.saw(failed=failed, begun_at=begun_at)
 
     async def _save(self, refreshed: Refreshed) -> str:
-        """Persist first: into the database, else into the journal; and nothing gives up before one has it."""
+        commit = await self._persist(refreshed, lambda: self._store.commit_refresh(refreshed))
+        return JOURNALED if commit is None else OUTCOMES[commit]
+
+    async def _persist(self, entry: Refreshed | UnreadReply, write: Callable[[], Awaitable[T]]) -> T | None:
+        """Persist first: into the database, else into the journal; and nothing gives up before one has it.
+
+        What `write` answers; None if the journal has it.
+        """
         try:
-            return await self._saved(refreshed)
+            return await self._persisted(entry, write)
         except asyncio.CancelledError:
             # The process ends before the database has answered. Twice on disk does no harm, nowhere loses the grant.
-            await self._journal.keep(refreshed)
+            await self._journal.keep(entry)
             raise
 
-    async def _saved(self, refreshed: Refreshed) -> str:
+    async def _persisted(self, entry: Refreshed | UnreadReply, write: Callable[[], Awaitable[T]]) -> T | None:
         while True:
             try:
                 async with TimeLimit(SAVE_SECONDS, StoreUnavailable("the database does not answer in time")):
-                    return OUTCOMES[await self._store.commit_refresh(refreshed)]
+                    return await write()
             except Exception as error:
                 # Whatever is wrong with the database, what it did not take is kept elsewhere.
-                log.error("the database does not take a token set", extra={"why": type(error).__name__})
-            self.unsaved.add(refreshed.grant_id)
+                log.error("the database does not take an answer", extra={"why": type(error).__name__})
+            self.unsaved.add(entry.grant_id)
             try:
-                await self._journal.keep(refreshed)
-                return JOURNALED
+                await self._journal.keep(entry)
+                return None
             except OSError as error:
-                log.critical(
-                    "a token set is in memory alone", extra={"grant_id": refreshed.grant_id, "why": str(error)}
-                )
+                log.critical("an answer is in memory alone", extra={"grant_id": entry.grant_id, "why": str(error)})
             await asyncio.sleep(SAVE_AGAIN_SECONDS)
 
     async def _dead(self, grant: ClaimedGrant, lane: Lane, error: str) -> str:
@@ -209,17 +227,14 @@ class Attempts:
     async def _wait_for_replay(
         self, grant: ClaimedGrant, due_time: datetime, error: str, *, spent: bool, reply: bytes = b""
     ) -> None:
+        """Where the database does not take that, the lease ends by itself, to the same effect."""
         retry = Retry(GrantState.UNKNOWN, due_time, spent=spent)
-        while True:
-            try:
-                await self._store.release(grant, retry, error=error, reply=reply)
-                return
-            except StoreUnavailable:
-                if not reply:
-                    raise  # the lease ends by itself, to the same effect
-            # An unreadable reply may hold the only live token: nothing gives it up before it is stored.
-            self.unsaved.add(grant.id)
-            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+        if not reply:
+            await self._store.release(grant, retry, error=error)
+            return
+        # An unreadable reply may hold the only live token.
+        unread = UnreadReply(grant.id, grant.generation, reply)
+        await self._persist(unread, lambda: self._store.release(grant, retry, error=error, reply=reply))
 
     async def _later(self, grant: ClaimedGrant, lane: Lane, error: PlatformError) -> str:
         """Nothing was spent: try again later, and leave the platform alone where it refuses us or asks for it.

@@ -174,6 +174,16 @@ class UnreadReplies:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadReply:
+    """One of them on its way to the disk."""
+
+    grant_id: str
+    generation: int
+    """The generation that was spent for it."""
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedRevocation:
     """Tokens in the outbox that this process alone may revoke at the platform until its lease ends."""
 

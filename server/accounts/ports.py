@@ -26,6 +26,7 @@ from server.accounts.grants import (
     Retry,
     TokenSet,
     UnreadReplies,
+    UnreadReply,
 )
 from server.accounts.model import (
     Account,
@@ -106,7 +107,7 @@ class Observer(Protocol):
 
 
 class Journal(Protocol):
-    """Where a refreshed token set goes that the database will not take: sealed, on disk, until it does."""
+    """Where the answer to a refresh goes that the database will not take: sealed, on disk, until it does."""
 
     @property
     def depth(self) -> int:
@@ -119,10 +120,10 @@ class Journal(Protocol):
     async def make_ready(self) -> None:
         """Sets room aside, unless it is ready. Raises OSError."""
 
-    async def keep(self, refreshed: Refreshed) -> None:
+    async def keep(self, entry: Refreshed | UnreadReply) -> None:
         """Returns when it is safe on disk. Raises OSError."""
 
-    async def entries(self) -> list[tuple[str, Refreshed]]:
+    async def entries(self) -> list[tuple[str, Refreshed | UnreadReply]]:
         """What is waiting, oldest first, each with the name to erase it by. Raises OSError."""
 
     async def erase(self, name: str) -> None:
@@ -252,6 +253,9 @@ class Store(Protocol):
 
         `error` is the platform's answer in words, without secrets; `reply` an unreadable one, which is kept sealed.
         """
+
+    async def keep_unread(self, unread: UnreadReply) -> None:
+        """Keeps it sealed with its grant, unless that has a newer token set or is gone."""
 
     async def use_candidate(self, claimed: ClaimedGrant) -> bool:
         """Makes the grant's parked candidate its token set, due at once; False if there is none."""

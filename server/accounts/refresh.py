@@ -17,7 +17,7 @@ from server.accounts.breaker import Breaker
 from server.accounts.brownout import PROBES, BrownOutGuard
 from server.accounts.errors import StoreUnavailable
 from server.accounts.gate import Gate
-from server.accounts.grants import ClaimedGrant, GrantRecord, GrantState
+from server.accounts.grants import ClaimedGrant, GrantRecord, GrantState, Refreshed, UnreadReply
 from server.accounts.ports import Journal, Observer, Platform, Store
 from server.accounts.timing import token_timeout
 
@@ -130,9 +130,9 @@ class Refresher:
         """
         async with self._replaying:
             try:
-                for name, refreshed in await self._journal.entries() if self._journal.depth else ():
+                for name, entry in await self._journal.entries() if self._journal.depth else ():
                     try:
-                        commit = await self._store.commit_refresh(refreshed)
+                        outcome = await self._bring_in(entry)
                     except StoreUnavailable:
                         raise
                     except Exception:
@@ -141,11 +141,17 @@ class Refresher:
                         self._unstorable.add(name)
                         continue
                     await self._journal.erase(name)
-                    log.warning("a token set came in from the journal", extra={"outcome": OUTCOMES[commit]})
+                    log.warning("an answer came in from the journal", extra={"outcome": outcome})
             except (StoreUnavailable, OSError) as error:
                 log.error("the journal cannot be replayed; nothing is claimed", extra={"why": str(error)})
                 return False
             return True
+
+    async def _bring_in(self, entry: Refreshed | UnreadReply) -> str:
+        if isinstance(entry, UnreadReply):
+            await self._store.keep_unread(entry)
+            return "unknown"
+        return OUTCOMES[await self._store.commit_refresh(entry)]
 
     async def run_once(self) -> int:
         """One whole round over all platforms, waited for to its end; how many refreshes were begun."""

@@ -21,6 +21,7 @@ from server.accounts.grants import (
     Refreshed,
     Retry,
     TokenSet,
+    UnreadReply,
 )
 from server.accounts.model import Account, StatusReason
 from server.storage import accounts, revocations, unread
@@ -240,6 +241,12 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
                 due_time=retry.due_time.isoformat(),
             )
     return bool(released)
+
+
+def keep_unread(tx: Transaction, late: UnreadReply) -> None:
+    row = get(tx, late.grant_id)
+    if row is not None and row.state != GrantState.REVOKING and row.generation == late.generation:
+        unread.keep(tx, row, late.reply)
 
 
 def use_candidate(tx: Transaction, claimed: ClaimedGrant) -> bool:

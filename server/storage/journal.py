@@ -1,4 +1,4 @@
-"""The journal: refreshed token sets that the database did not take, sealed, one file each, synced before it counts.
+"""The journal: answers to refreshes that the database did not take, sealed, one file each, synced before it counts.
 
 An entry is written under an unfinished name, synced, renamed, and its folder synced. What a crash left unfinished but
 whole is an entry as well: it may be the only copy. What it left torn was never promised.
@@ -7,6 +7,7 @@ whole is an entry as well: it may be the only copy. What it left torn was never 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -15,9 +16,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from server.accounts.grants import Refreshed
+from server.accounts.grants import Refreshed, UnreadReply
 from server.storage.keyring import sync_folder
 from server.storage.token_sets import pack, unpack
 from server.storage.transaction import optional_instant, optional_micros
@@ -26,6 +27,7 @@ from server.storage.vault import SealBroken, Vault, key_id_of
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Entry: TypeAlias = Refreshed | UnreadReply
 
 THREADS = 4
 """Of its own: what else the process does in threads may hang just when the database does and a pair must go to disk."""
@@ -69,23 +71,23 @@ class FileJournal:
             await self._in_thread(self._reserve)
             self._reserved = True
 
-    async def keep(self, refreshed: Refreshed) -> None:
+    async def keep(self, entry: Entry) -> None:
         name = self._new_id()
         # Counted first: a replay may find and erase the entry while its writer still waits for the folder's sync.
         self._waiting.add(name)
         try:
             try:
-                await self._in_thread(self._write, name, refreshed)
+                await self._in_thread(self._write, name, entry)
             except OSError:
                 # The disk is full, or worse: what was set aside is given up, and nothing is claimed until it is back.
                 self._reserved = False
                 await self._in_thread(self._give_up_reserve)
-                await self._in_thread(self._write, name, refreshed)
+                await self._in_thread(self._write, name, entry)
         except OSError:
             self._waiting.discard(name)
             raise
 
-    async def entries(self) -> list[tuple[str, Refreshed]]:
+    async def entries(self) -> list[tuple[str, Entry]]:
         return await self._in_thread(self._read_all)
 
     async def erase(self, name: str) -> None:
@@ -134,9 +136,9 @@ class FileJournal:
                 unfinished.rename(unfinished.with_suffix(""))
         sync_folder(self._folder)
 
-    def _write(self, name: str, refreshed: Refreshed) -> None:
+    def _write(self, name: str, entry: Entry) -> None:
         try:
-            self._put(name, self._vault.seal(pack_refreshed(refreshed), context(name)), UNFINISHED)
+            self._put(name, self._vault.seal(pack_entry(entry), context(name)), UNFINISHED)
         except OSError:
             # It will be tried again under another name; a full disk must not fill with what was left.
             (self._folder / name).with_suffix(UNFINISHED).unlink(missing_ok=True)
@@ -154,7 +156,7 @@ class FileJournal:
         unfinished.rename(finished)
         sync_folder(self._folder)
 
-    def _read_all(self) -> list[tuple[str, Refreshed]]:
+    def _read_all(self) -> list[tuple[str, Entry]]:
         found = []
         for name in self._names():
             try:
@@ -162,7 +164,7 @@ class FileJournal:
             except SealBroken:
                 self._tell(name)
                 continue
-            found.append((name, unpack_refreshed(opened)))
+            found.append((name, unpack_entry(opened)))
         return found
 
     def _tell(self, name: str) -> None:
@@ -190,6 +192,24 @@ def context(name: str) -> tuple[str | int, ...]:
     return ("journal", "refreshed", name)
 
 
+def pack_entry(entry: Entry) -> bytes:
+    return pack_unread(entry) if isinstance(entry, UnreadReply) else pack_refreshed(entry)
+
+
+def unpack_entry(packed: bytes) -> Entry:
+    data = json.loads(packed)
+    return unpack_unread(data) if "unread_reply" in data else unpack_refreshed(data)
+
+
+def pack_unread(unread: UnreadReply) -> bytes:
+    reply = base64.b64encode(unread.reply).decode()
+    return json.dumps({"grant_id": unread.grant_id, "generation": unread.generation, "unread_reply": reply}).encode()
+
+
+def unpack_unread(data: dict[str, Any]) -> UnreadReply:
+    return UnreadReply(data["grant_id"], data["generation"], base64.b64decode(data["unread_reply"]))
+
+
 def pack_refreshed(refreshed: Refreshed) -> bytes:
     return json.dumps(
         {
@@ -204,8 +224,7 @@ def pack_refreshed(refreshed: Refreshed) -> bytes:
     ).encode()
 
 
-def unpack_refreshed(packed: bytes) -> Refreshed:
-    data = json.loads(packed)
+def unpack_refreshed(data: dict[str, Any]) -> Refreshed:
     return Refreshed(
         grant_id=data["grant_id"],
         profile_id=data["profile_id"],

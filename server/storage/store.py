@@ -29,6 +29,7 @@ from server.accounts.grants import (
     Retry,
     TokenSet,
     UnreadReplies,
+    UnreadReply,
 )
 from server.accounts.model import (
     Account,
@@ -219,6 +220,9 @@ class Store:
 
     async def release(self, claimed: ClaimedGrant, retry: Retry, *, error: str, reply: bytes = b"") -> bool:
         return await self._write(lambda tx: grants.release(tx, claimed, retry, error, reply))
+
+    async def keep_unread(self, unread: UnreadReply) -> None:
+        await self._write(lambda tx: grants.keep_unread(tx, unread))
 
     async def use_candidate(self, claimed: ClaimedGrant) -> bool:
         return await self._write(lambda tx: grants.use_candidate(tx, claimed))

@@ -26,7 +26,10 @@ def keep(tx: Transaction, row: Any, reply: bytes) -> None:
         known = opened(tx, row) if row.unread_reply is not None else []
     except SealBroken:
         known = []
-    replies = [*known, reply[:LONGEST_REPLY].decode("utf-8", "replace")][-MOST_REPLIES:]
+    text = reply[:LONGEST_REPLY].decode("utf-8", "replace")
+    if text in known:
+        return  # the journal brings what the database had taken after all
+    replies = [*known, text][-MOST_REPLIES:]
     sealed = seal(tx, row, replies, row.generation)
     GrantRow.update(unread_reply=sealed).where(GrantRow.id == row.id).execute(tx.database)
 

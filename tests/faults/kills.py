@@ -148,7 +148,7 @@ async def cut_at_commit_of_answer(scene: Scene, *, forward: bool) -> None:
     scene.proxy.arm(REFRESH, forward=forward, cut=True, times=len(scene.users))
     await scene.sandbox.release()
     await scene.proxy.until_hit(len(scene.users))
-    await scene.victim.until_logged("a token set came in from the journal", len(scene.users))
+    await scene.victim.until_logged("an answer came in from the journal", len(scene.users))
 
 
 async def cut_at_commit_of_claim(scene: Scene, *, forward: bool) -> None:

@@ -1,7 +1,6 @@
 """What a server has on its disk: rows and journal entries, opened with its key ring; and time moved in its rows."""
 
 import contextlib
-import json
 import shutil
 import tempfile
 import time
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 from playhouse.cysqlite_ext import CySqliteDatabase
 from playhouse.db_url import connect
 
-from server.accounts.grants import GrantState, TokenSet
+from server.accounts.grants import GrantState, Refreshed, TokenSet
 from server.storage import journal
 from server.storage.keyring import KeyRing
 from server.storage.schema import AccountRow, GrantRow
@@ -120,13 +119,14 @@ class Remains:
             return {row.account.of: self._to_grant(row) for row in rows.execute(database)}
 
     def journal(self) -> dict[str, TokenSet]:
-        """The entries that are whole, finished or not, by the id of their grant."""
+        """The token sets that are whole, finished or not, by the id of their grant."""
         found = {}
         for path in sorted(self.journal_folder.iterdir()):
             name = path.name.removesuffix(journal.UNFINISHED)
             with contextlib.suppress(SealBroken, FileNotFoundError):
-                opened = self._vault.open(path.read_bytes(), journal.context(name))
-                found[json.loads(opened)["grant_id"]] = journal.unpack_refreshed(opened).token_set
+                entry = journal.unpack_entry(self._vault.open(path.read_bytes(), journal.context(name)))
+                if isinstance(entry, Refreshed):
+                    found[entry.grant_id] = entry.token_set
         return found
 
     def make_due(self, account_ids: Collection[str]) -> None:

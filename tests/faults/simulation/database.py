@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from server.accounts.errors import StoreUnavailable
+from server.accounts.grants import Refreshed
 from server.storage import journal, revocations
 from server.storage.engine import SqliteEngine
 from server.storage.schema import GrantRow, RequestRow, RevocationRow
@@ -137,8 +138,8 @@ class Disk:
     def in_journals(self, folders: list[Path]) -> set[str]:
         found = set()
         for entry in (entry for folder in folders for entry in folder.iterdir() if entry.name != journal.RESERVE):
-            refreshed = journal.unpack_refreshed(self._vault.open(entry.read_bytes(), journal.context(entry.stem)))
-            token = refreshed.token_set.refresh_token
+            kept = journal.unpack_entry(self._vault.open(entry.read_bytes(), journal.context(entry.stem)))
+            token = kept.token_set.refresh_token if isinstance(kept, Refreshed) else None
             found |= {token.reveal()} if token else set()
         return found
 
