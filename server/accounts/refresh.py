@@ -55,6 +55,8 @@ class Refresher:
             store, journal, min_interval=min_interval, request_limit=token_timeout(lease), verdict_limit=lease / 3
         )
         self._under_way: dict[str, asyncio.Task[str]] = {}
+        """The newest of each grant, for those who ask for it."""
+        self._running: set[asyncio.Task[str]] = set()
         self._claiming: set[str] = set()
         self._unstorable: set[str] = set()
         self._stopping = False
@@ -161,8 +163,8 @@ class Refresher:
 
     async def settled(self) -> None:
         """Waits for the refreshes under way."""
-        while self._under_way:
-            await asyncio.wait(list(self._under_way.values()))
+        while self._running:
+            await asyncio.wait(list(self._running))
 
     def resume(self, platform_id: str) -> None:
         """An operator says: go on. Ends every hold on a platform; verdicts that were held stand."""
@@ -204,10 +206,12 @@ class Refresher:
 
     def _keep(self, grant_id: str, task: asyncio.Task[str]) -> None:
         def forget(ended: asyncio.Task[str]) -> None:
+            self._running.discard(ended)
             if self._under_way.get(grant_id) is ended:
                 del self._under_way[grant_id]
 
         self._under_way[grant_id] = task
+        self._running.add(task)
         task.add_done_callback(forget)
 
     async def _demand(self, grant: GrantRecord, caller: str, place: ExitStack) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.accounts.errors import AccountError, OutcomeUnknown, PlatformRefused, StoreUnavailable
+from server.accounts.errors import AccountError, NotSent, OutcomeUnknown, PlatformRefused, StoreUnavailable
 from server.accounts.grants import to_refreshed
 from server.accounts.model import Account, Status
 from tests.accounts.conftest import House
@@ -18,6 +18,31 @@ from tests.accounts.test_brownout import browned_out, connected, guard_of, statu
 MINUTE = timedelta(minutes=1)
 DUE = 103 * MINUTE
 DOWN = OutcomeUnknown("503", status=503)
+
+
+async def test_a_stop_waits_also_for_a_refresh_on_demand_that_came_behind_one_that_was_due(house: House) -> None:
+    [account] = await connected(house, 1)
+    house.clock.offset += DUE
+    grant = await house.store.grant(account.grant_id)
+    assert grant is not None
+    go_on = asyncio.Event()
+    house.platform.answer_next("refresh", NotSent("dns"))
+    async with house.gate._queue:  # it waits for its turn
+        demand = asyncio.create_task(house.refresher.on_demand(grant, "publisher"))
+        await asyncio.sleep(0)
+        await house.refresher.work_off("twitter")
+        assert await house.refresher._under_way[grant.id] == "not_sent"
+        house.clock.offset += timedelta(seconds=10)
+        house.platform.answer_next("refresh", go_on)
+    await house.platform.until_called("refresh", 2)
+    demand.cancel()
+    stopping = asyncio.create_task(house.refresher.settled())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not stopping.done()
+    go_on.set()
+    await stopping
+    assert (await house.account(account.id)).last_refresh_time is not None
 
 
 async def test_a_brown_out_goes_on_while_another_process_has_the_held_grants(house: House) -> None:
