@@ -105,7 +105,7 @@ class SqliteEngine:
             if self._lock is not None:
                 os.close(self._lock)
             raise DatabaseUnusable(f"{path} is damaged, or no database; restore a backup of it") from error
-        self._closed = False
+        self._closed = self._refused = False
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._surveys = ThreadPoolExecutor(SURVEYS, thread_name_prefix="sqlite-survey")
         self._writer = threading.Thread(target=self._write_all, name="sqlite-writer", daemon=True)
@@ -153,7 +153,7 @@ class SqliteEngine:
         await self.survey(lambda database: database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
 
     def close(self) -> None:
-        """Finishes what was begun and lets the file go."""
+        """Finishes what was begun and lets the file go; a file that takes nothing is tried once, not by each group."""
         self._closed = True
         self._jobs.put(None)
         self._writer.join()
@@ -163,7 +163,6 @@ class SqliteEngine:
             os.close(self._lock)
 
     def _write_all(self) -> None:
-        self.database.connect()
         going = True
         while going:
             group = [self._jobs.get()]
@@ -177,15 +176,19 @@ class SqliteEngine:
 
     def _commit(self, works: list[Work[Any]]) -> list[Any]:
         """The results of `works`, in one transaction; an exception in place of the result of one that failed."""
+        if self._closed and self._refused:
+            return [StoreUnavailable("the database is closed")] * len(works)
         try:
+            self.database.connect(reuse_if_open=True)
             # BEGIN IMMEDIATE: a deferred transaction that turns to writing fails at once when the file is locked.
             with self.database.atomic("immediate"):
+                self._refused = False
                 if len(works) == 1:
                     return [works[0](self.database)]
                 return [self._attempt(work) for work in works]
         except (peewee.PeeweeException, cysqlite.Error) as error:
-            refused = unavailable(error) if is_outage(error) else error
-            return [refused] * len(works)
+            self._refused = is_outage(error)
+            return [unavailable(error) if self._refused else error] * len(works)
         except Exception as error:  # a single work's own refusal, rolled back
             return [error] * len(works)
 

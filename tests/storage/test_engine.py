@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
 
 from server.accounts.errors import StoreUnavailable
@@ -106,6 +108,50 @@ async def test_a_locked_database_is_unavailable_and_works_again_when_it_is_free(
     other.close()
     await sqlite.write(add("in time"))
     assert names(sqlite) == {"in time"}
+
+
+async def test_a_writer_that_could_not_open_the_file_at_first_writes_as_soon_as_it_can(
+    sqlite: SqliteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptors_left(**_: Any) -> None:
+        raise peewee.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite.database, "connect", no_descriptors_left)
+        with pytest.raises(StoreUnavailable):
+            await sqlite.write(add("too early"))
+    await sqlite.write(add("in time"))
+    assert names(sqlite) == {"in time"}
+
+
+async def test_a_stop_tries_a_locked_file_once_and_not_for_all_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.storage.engine.GROUP", 1)
+    engine = SqliteEngine(tmp_path / "other.db")
+    begun, go_on, tries = threading.Event(), threading.Event(), []
+
+    def hold(_: Any) -> None:
+        begun.set()
+        go_on.wait()
+
+    def locked(kind: str) -> None:
+        tries.append(kind)
+        raise peewee.OperationalError("database is locked")
+
+    waiting = [asyncio.ensure_future(engine.write(work)) for work in (hold, *map(add, "abcde"))]
+    await asyncio.to_thread(begun.wait)
+    closing = asyncio.create_task(asyncio.to_thread(engine.close))
+    until = time.monotonic() + 5
+    while not engine._closed:
+        assert time.monotonic() < until
+        await asyncio.sleep(0)
+    monkeypatch.setattr(engine.database, "atomic", locked)
+    go_on.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    await closing
+    assert [type(each) for each in results] == [type(None), *[StoreUnavailable] * 5]
+    assert len(tries) == 1
 
 
 def test_one_file_has_one_process(sqlite: SqliteEngine, tmp_path: Path) -> None:
