@@ -1,6 +1,7 @@
 """What the clients make of a watch: news, reconnects that resume, and mirrors that stay true."""
 
 import asyncio
+import gc
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
 from synposter_accounts import (
     AccountChangeKind,
     AccountsError,
+    AsyncAccounts,
     CallerNotPermitted,
     Change,
     DeadlineExceeded,
@@ -25,7 +27,7 @@ from synposter_accounts.mirror import MirroredAccounts
 from synposter_accounts.model import to_news
 from synposter_accounts.watching import Course
 
-from tests.clients.either import Either
+from tests.clients.either import KEY, Either
 from tests.clients.told import ACCOUNT, END, Told, failure, info
 
 
@@ -64,7 +66,7 @@ class Following:
         return [await self.next() for _ in range(count)]
 
     async def close(self) -> None:
-        await (asyncio.to_thread(self.watch.close) if self.threaded else self.watch.aclose())
+        await (asyncio.to_thread(self.watch.close) if self.threaded else self.watch.close())
 
 
 async def test_news_come_as_they_are_told(client: Either, told: Told) -> None:
@@ -155,15 +157,42 @@ async def test_a_watch_that_waits_for_news_can_be_closed(client: Either, told: T
     told.line = [listing("a", "1")]
     watch = Following(client, "p")
     await watch.next()
-    waiting = asyncio.create_task(watch.next())
+    waiting = asyncio.create_task(whole(watch))
     await asyncio.sleep(0.05)
+    await watch.close()
+    async with asyncio.timeout(10):
+        assert await waiting == []
+
+
+async def whole(watch: Following) -> list[Any]:
+    """All that is still to come, until it is closed."""
     if watch.threaded:
-        await watch.close()
-        assert await waiting is None
-    else:
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
+        return await asyncio.to_thread(list, watch.watch)
+    return [news async for news in watch.watch]
+
+
+async def test_who_gives_up_waiting_for_news_can_go_on_watching(served: tuple[Told, str]) -> None:
+    told, target = served
+    told.line = [listing("a", "1")]
+    async with AsyncAccounts(target, KEY) as accounts, accounts.watch("p") as watch:
+        await anext(watch)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(watch), 0.05)
+        told.line = [beat("b")]
+        assert await asyncio.wait_for(anext(watch), 10) == Heartbeat("b")
+    assert [request.resume_token for request in told.requests] == ["", "a"]
+
+
+async def test_a_watch_that_is_left_unclosed_ends_at_the_service(
+    client: Either, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.clients.told.PATIENCE", 600)
+    told.line = [listing("a", "1")]
+    watch = Following(client, "p")
+    await watch.next()
+    assert told.watches == 1
+    del watch
+    await until(lambda: gc.collect() >= 0 and told.watches == 0)
 
 
 # --- mirrors

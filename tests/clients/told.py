@@ -36,6 +36,8 @@ class Told(pb_grpc.AccountServiceServicer, platform_grpc.PlatformServiceServicer
         self.left: list[float] = []
         """What each call had left of its deadline, in seconds."""
         self.line: list[Any] = []
+        self.watches = 0
+        """How many are under way."""
 
     async def answer(self, request: Any, context: Any, default: Any) -> Any:
         assert len(self.requests) < MANY, "a client that does not stop"
@@ -70,15 +72,19 @@ class Told(pb_grpc.AccountServiceServicer, platform_grpc.PlatformServiceServicer
         """Streams what is in line, up to a status, END, or the end of the line; then it hangs."""
         assert len(self.requests) < MANY, "a client that does not stop"
         self.requests.append(pb.WatchAccountsRequest.FromString(request.SerializeToString()))
-        while self.line:
-            news = self.line.pop(0)
-            if news == END:
-                return
-            if isinstance(news, status_pb2.Status):
-                status = rpc_status.to_status(news)
-                await context.abort(status.code, status.details, status.trailing_metadata)
-            yield news
-        await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
+        self.watches += 1
+        try:
+            while self.line:
+                news = self.line.pop(0)
+                if news == END:
+                    return
+                if isinstance(news, status_pb2.Status):
+                    status = rpc_status.to_status(news)
+                    await context.abort(status.code, status.details, status.trailing_metadata)
+                yield news
+            await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
+        finally:
+            self.watches -= 1
 
     async def RefreshAccount(self, request: Any, context: Any) -> Any:
         return await self.answer(request, context, pb.RefreshAccountResponse(account=ACCOUNT))

@@ -51,7 +51,7 @@ from synposter_accounts.model import (
     StatusReason,
 )
 from synposter_accounts.sync import Accounts
-from synposter_accounts.watching import Watch
+from synposter_accounts.watching import AsyncWatch, Watch
 
 __all__ = [
     "Account",
@@ -65,6 +65,7 @@ __all__ = [
     "Answer",
     "AsyncAccounts",
     "AsyncMirror",
+    "AsyncWatch",
     "AuthorizationResponse",
     "CallerNotPermitted",
     "CallerUnknown",

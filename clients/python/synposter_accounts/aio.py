@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +15,7 @@ from synposter.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
 
 from synposter_accounts import connection, requests
 from synposter_accounts.acting import Answer, Usage, to_answer, to_usage
-from synposter_accounts.errors import AccountsError, ServiceUnreachable, from_rpc
+from synposter_accounts.errors import told
 from synposter_accounts.mirror import AsyncMirror
 from synposter_accounts.model import (
     Account,
@@ -25,7 +23,6 @@ from synposter_accounts.model import (
     AuthorizationResponse,
     Connect,
     Erasure,
-    News,
     Refreshed,
     Revoked,
     to_account,
@@ -34,7 +31,7 @@ from synposter_accounts.model import (
     to_refreshed,
     to_revoked,
 )
-from synposter_accounts.watching import Course
+from synposter_accounts.watching import AsyncWatch, Course
 
 
 class AsyncAccounts:
@@ -125,29 +122,16 @@ class AsyncAccounts:
         request = requests.refresh(account_id, min_remaining_lifetime)
         return to_refreshed(await self._call(self._stub.RefreshAccount, request))
 
-    async def watch(
+    def watch(
         self, profile_id: str | None = None, *, platform: str | None = None, resume_token: str = ""
-    ) -> AsyncGenerator[News, None]:
+    ) -> AsyncWatch:
         """What `profile_id`'s accounts are, and then every change of them, without an end: Listing, Change, Heartbeat.
 
         It reconnects and resumes by itself. To go on in another process, keep the `resume_token` of what was dealt with
         last. Where the service cannot tell any more what changed since, it lists the accounts again. `profile_id` may
         be left out by callers with the permission `list_all` alone. Raises AccountsError where it cannot go on.
         """
-        course = Course(profile_id, platform, resume_token)
-        while True:
-            error, call = None, None
-            try:
-                with told():
-                    call = self._stub.WatchAccounts(course.request, metadata=self._metadata)
-                    async for response in call:
-                        yield course.read(response)
-            except AccountsError as failed:
-                error = failed
-            finally:
-                if call is not None:
-                    call.cancel()
-            await asyncio.sleep(course.seconds_to_wait(error))
+        return AsyncWatch(self._stub.WatchAccounts, self._metadata, Course(profile_id, platform, resume_token))
 
     def mirror(self, profile_id: str | None = None, *, platform: str | None = None) -> AsyncMirror:
         """A dict of the accounts by id, kept true by a task; entering it waits for all of them.
@@ -236,22 +220,3 @@ class AsyncAccounts:
     async def _call(self, method: Any, request: Any, seconds: float | None = None) -> Any:
         with told():
             return await method(request, metadata=self._metadata, timeout=seconds or self._timeout)
-
-
-@contextlib.contextmanager
-def told() -> Iterator[None]:
-    """gRPC's failures as this client tells them: AccountsError, and ValueError once it is closed.
-
-    gRPC cancels whoever waits for a client that is being closed; a task that nobody cancelled must not end so.
-    """
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc(error) from None
-    except grpc.aio.UsageError:
-        raise ValueError("this client was closed") from None
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise ServiceUnreachable("this client was closed", code=grpc.StatusCode.CANCELLED) from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypedDict
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -228,3 +231,22 @@ def details_of(error: Any) -> Iterable[Any]:
     except (ValueError, DecodeError):
         return ()
     return status.details if status is not None else ()
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """The failures of grpc.aio as the client tells them: AccountsError, and ValueError once it is closed.
+
+    gRPC cancels whoever waits for a client that is being closed; a task that nobody cancelled must not end so.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc(error) from None
+    except grpc.aio.UsageError:
+        raise ValueError("this client was closed") from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ServiceUnreachable("this client was closed", code=grpc.StatusCode.CANCELLED) from None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import Self
 
 import grpc
 
 from synposter_accounts.errors import DeadlineExceeded
 from synposter_accounts.model import Account, Change, Listing, News
-from synposter_accounts.watching import Watch
+from synposter_accounts.watching import AsyncWatch, Watch
 
 
 class MirroredAccounts(Mapping[str, Account]):
@@ -111,7 +111,7 @@ class Mirror(MirroredAccounts):
 class AsyncMirror(MirroredAccounts):
     """Kept true by a task, from the entry of its `async with` to the exit; at the entry it waits for all accounts."""
 
-    def __init__(self, watch: AsyncGenerator[News, None], timeout: float) -> None:
+    def __init__(self, watch: AsyncWatch, timeout: float) -> None:
         super().__init__()
         self._watch = watch
         self._timeout = timeout

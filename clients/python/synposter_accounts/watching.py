@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import threading
 from typing import Any, Final, Self
 
 import grpc
+import grpc.aio
 from synposter.accounts.v1 import account_service_pb2 as pb
 
-from synposter_accounts.errors import AccountsError, RateLimited, ResumeTokenTooOld, StoreUnavailable, from_rpc
+from synposter_accounts.errors import AccountsError, RateLimited, ResumeTokenTooOld, StoreUnavailable, from_rpc, told
 from synposter_accounts.model import News, to_news
 
 LEAST_SECONDS: Final = 0.1
@@ -102,3 +105,58 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class AsyncWatch:
+    """As `Watch`, for asyncio: also whoever gave up waiting for the next piece of news may ask for it again."""
+
+    def __init__(self, method: Any, metadata: Any, course: Course) -> None:
+        self._method = method
+        self._metadata = metadata
+        self._course = course
+        self._closed = asyncio.Event()
+        self._call: Any = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> News:
+        """Raises AccountsError where it cannot go on."""
+        while not self._closed.is_set():
+            error = None
+            try:
+                with told():
+                    if self._call is None:
+                        self._call = self._method(self._course.request, metadata=self._metadata)
+                    response = await self._call.read()
+                    if response is not grpc.aio.EOF:  # type: ignore[attr-defined]  # its stubs lack it
+                        return self._course.read(response)
+            except AccountsError as failed:
+                error = failed
+            except asyncio.CancelledError:
+                self._call = None  # gRPC has given it up: the next one goes on behind what was read last
+                raise
+            self._call = None
+            if not self._closed.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._course.seconds_to_wait(error)):
+                        await self._closed.wait()
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        self._closed.set()
+        if (call := self._call) is not None:
+            call.cancel()
+
+    aclose = close
+    """As contextlib.aclosing has it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if self._call is not None:
+            self._call.cancel()  # gRPC keeps a call until it ends, and a watch has no end of its own
