@@ -287,6 +287,14 @@ async def test_a_mirror_that_was_not_entered_or_was_left_does_not_look_empty_or_
             look(mirror)
 
 
+def test_a_mirror_that_is_looked_at_in_vain_remembers_nobody_who_looked() -> None:
+    mirror = MirroredAccounts()
+    for _ in range(3):
+        with pytest.raises(ValueError, match="not entered") as raised:
+            len(mirror)
+    assert len(raised.traceback) == 3, "the traceback grows with every look, and keeps what each was about"
+
+
 async def test_a_watch_of_a_client_that_is_closed_ends_with_an_error_and_cancels_no_task(
     client: Either, told: Told
 ) -> None:

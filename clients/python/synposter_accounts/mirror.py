@@ -69,7 +69,7 @@ class MirroredAccounts(Mapping[str, Account]):
 
     def _known(self) -> dict[str, Account]:
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or the traceback of all looks before would go with it
         return self._accounts
 
 
