@@ -110,7 +110,8 @@ class Retention(Section):
 class Watch(Section):
     """How accounts are watched."""
 
-    heartbeat: Span = timedelta(seconds=30)
+    # Clients hold accounts of which they were told nothing for two minutes to be unknown.
+    heartbeat: Span = Field(default=timedelta(seconds=30), le=timedelta(minutes=1))
     expiring_soon: Span = timedelta(days=7)
     watchers: int = Field(default=5_000, ge=1, le=100_000)
 

@@ -21,6 +21,7 @@ from synposter_accounts import (
     InvalidField,
     Listing,
     RateLimited,
+    ServiceUnreachable,
     StatusReason,
 )
 from synposter_accounts.mirror import MirroredAccounts
@@ -285,6 +286,27 @@ async def test_a_mirror_that_was_not_entered_or_was_left_does_not_look_empty_or_
     for look in (len, list, lambda mirror: mirror.get("1")):
         with pytest.raises(ValueError, match="was left"):
             look(mirror)
+
+
+def test_a_mirror_that_is_told_nothing_for_two_minutes_does_not_look_true_until_it_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("synposter_accounts.mirror.monotonic", lambda: now)
+    mirror = MirroredAccounts()
+    mirror.take(to_news(listing("a", "1"), begins=True))
+    for whole_news in (beat("b"), change("c", "1"), listing("d", "1")):
+        now += 120
+        assert list(mirror) == ["1"]
+        now += 1
+        for look in (len, list, lambda mirror: mirror["1"], lambda mirror: mirror.items()):
+            with pytest.raises(ServiceUnreachable, match="121 s"):
+                look(mirror)
+        mirror.take(to_news(listing("d", "1", complete=False), begins=True))
+        with pytest.raises(ServiceUnreachable):
+            len(mirror)
+        mirror.take(to_news(whole_news, begins=False))
+        assert list(mirror) == ["1"]
 
 
 def test_a_mirror_that_is_looked_at_in_vain_remembers_nobody_who_looked() -> None:

@@ -134,6 +134,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("server.drain_timeout", "0s", "server.drain_timeout"),
         ("refresh.lease", "999999999d", "refresh.lease: must be at most ten years"),
         ("refresh.lease", "fast", "refresh.lease: a span"),
+        ("watch.heartbeat", "61s", "watch.heartbeat: Input should be less than or equal to 1 minute"),
         ("log.format", "xml", "log.format"),
         ("database.url", "mysql://db/accounts", "database.url"),
         ("database.url", "postgresql://db", "database.url"),

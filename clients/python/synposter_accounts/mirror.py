@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import Self
+from time import monotonic
+from typing import Final, Self
 
 import grpc
 
-from synposter_accounts.errors import DeadlineExceeded
+from synposter_accounts.errors import DeadlineExceeded, ServiceUnreachable
 from synposter_accounts.model import Account, Change, Listing, News
 from synposter_accounts.watching import AsyncWatch, Watch
+
+SILENCE_SECONDS: Final = 120.0
+"""Heartbeats come every half minute, every minute at the least: after so long nobody knows what the accounts are."""
 
 
 class MirroredAccounts(Mapping[str, Account]):
@@ -21,10 +25,13 @@ class MirroredAccounts(Mapping[str, Account]):
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
         self._listed: set[str] = set()
+        self._told_at = monotonic()
         self._error: Exception | None = ValueError("this mirror was not entered: use it in a `with`")
 
     def take(self, news: News) -> bool:
         """Says whether all accounts are known with it."""
+        if not isinstance(news, Listing) or news.complete:
+            self._told_at = monotonic()
         match news:
             case Listing():
                 if news.begins:
@@ -70,6 +77,9 @@ class MirroredAccounts(Mapping[str, Account]):
     def _known(self) -> dict[str, Account]:
         if self._error is not None:
             raise self._error.with_traceback(None)  # or the traceback of all looks before would go with it
+        if (silence := monotonic() - self._told_at) > SILENCE_SECONDS:
+            text = f"nothing was told of the accounts for {silence:.0f} s, so they may be others by now"
+            raise ServiceUnreachable(text, code=grpc.StatusCode.UNAVAILABLE)
         return self._accounts
 
 
