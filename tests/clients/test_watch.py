@@ -12,6 +12,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
 from synposter_accounts import (
     AccountChangeKind,
+    Accounts,
     AccountsError,
     AsyncAccounts,
     CallerNotPermitted,
@@ -105,6 +106,19 @@ async def test_a_watch_that_breaks_goes_on_behind_what_was_told_last(client: Eit
     news = await watch.several(3)
     assert [each.resume_token for each in news] == ["a", "b", "c"]
     assert [request.resume_token for request in told.requests] == ["", "a", "b", "b"]
+    await watch.close()
+
+
+async def test_a_watch_that_breaks_is_logged_with_the_reason(
+    client: Either, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = failure(grpc.StatusCode.UNAVAILABLE.value[0], info("STORE_UNAVAILABLE"))
+    away.message = "the database does not answer"
+    told.line = [away, beat("a")]
+    watch = Following(client, "p")
+    await watch.next()
+    [record] = [each for each in caplog.records if each.name.startswith("synposter_accounts")]
+    assert record.levelname == "WARNING" and "the database does not answer" in record.getMessage()
     await watch.close()
 
 
@@ -333,11 +347,20 @@ async def test_a_watch_of_a_client_that_is_closed_ends_with_an_error_and_cancels
 
 
 async def test_a_mirror_does_not_wait_for_ever(told: Told, served: Any) -> None:
-    from synposter_accounts import Accounts, AsyncAccounts
-
     for kind in (Accounts, AsyncAccounts):
         async with Either(kind, served[1], timeout=0.2) as client:
             with pytest.raises(DeadlineExceeded) as raised:
                 async with Mirrored(client, "p"):
                     pass
             assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_mirror_that_cannot_be_entered_in_time_says_what_stood_in_the_way(told: Told, served: Any) -> None:
+    away = failure(grpc.StatusCode.UNAVAILABLE.value[0], info("STORE_UNAVAILABLE"))
+    away.message = "the database does not answer"
+    for kind in (Accounts, AsyncAccounts):
+        told.line = [away]
+        async with Either(kind, served[1], timeout=2) as client:
+            with pytest.raises(DeadlineExceeded, match="not listed in 2 s: the database does not answer"):
+                async with Mirrored(client, "p"):
+                    pass

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import grpc
 
-from synposter_accounts.errors import DeadlineExceeded, ServiceUnreachable
+from synposter_accounts.errors import AccountsError, DeadlineExceeded, ServiceUnreachable
 from synposter_accounts.model import Account, Change, Listing, News
 from synposter_accounts.watching import AsyncWatch, Watch
 
@@ -106,10 +106,13 @@ class Mirror(MirroredAccounts):
     def __enter__(self) -> Self:
         """Raises AccountsError."""
         self._thread.start()
-        if not self._ready.wait(self._timeout):
+        try:
+            if not self._ready.wait(self._timeout):
+                raise late(self._timeout, self._watch.course.failure)
+            self._known()
+        except BaseException:
             self._watch.close()
-            raise late(self._timeout)
-        self._known()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,9 +148,10 @@ class AsyncMirror(MirroredAccounts):
                 await self._ready.wait()
             self._known()
         except BaseException as error:
+            failure = self._watch.course.failure
             await self._end()
             if isinstance(error, TimeoutError):
-                raise late(self._timeout) from None
+                raise late(self._timeout, failure) from None
             raise
         return self
 
@@ -161,6 +165,7 @@ class AsyncMirror(MirroredAccounts):
         self.leave()
 
 
-def late(seconds: float) -> DeadlineExceeded:
-    text = f"the accounts were not listed in {seconds:g} s"
+def late(seconds: float, failure: AccountsError | None) -> DeadlineExceeded:
+    why = "" if failure is None else f": {failure}"
+    text = f"the accounts were not listed in {seconds:g} s{why}"
     return DeadlineExceeded(text, code=grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import threading
 from typing import Any, Final, Self
@@ -14,6 +15,8 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 
 from synposter_accounts.errors import AccountsError, RateLimited, ResumeTokenTooOld, StoreUnavailable, from_rpc, told
 from synposter_accounts.model import News, to_news
+
+log = logging.getLogger(__name__)
 
 LEAST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 10.0
@@ -33,17 +36,20 @@ class Course:
         self.request = pb.WatchAccountsRequest(
             profile_id=profile_id or "", platform=platform or "", resume_token=resume_token
         )
+        self.failure: AccountsError | None = None
+        """Why it is told nothing right now, as far as that is known."""
         self._begins = not resume_token
         self._failures = 0
 
     def read(self, response: pb.WatchAccountsResponse) -> News:
-        self._failures = 0
+        self._failures, self.failure = 0, None
         self.request.resume_token = response.resume_token
         begins, self._begins = self._begins, False
         return to_news(response, begins=begins)
 
     def seconds_to_wait(self, error: AccountsError | None) -> float:
         """Before the next call; `error` is None where the stream ended by itself. Raises it if it is for good."""
+        self.failure = error
         if isinstance(error, ResumeTokenTooOld) and self.request.resume_token:
             self.request.resume_token, self._begins = "", True
             return 0.0
@@ -53,7 +59,10 @@ class Course:
         self._failures += 1
         asked = error.retry_after if error is not None else None
         least = asked.total_seconds() if asked is not None else 0.0
-        return least + backoff * (0.5 + random.random() / 2)  # noqa: S311 (spreads load; guards nothing)
+        wait = least + backoff * (0.5 + random.random() / 2)  # noqa: S311 (spreads load; guards nothing)
+        if error is not None:
+            log.warning("a watch broke off, and goes on in %.1f s: %s", wait, error)
+        return wait
 
 
 def passes(error: AccountsError) -> bool:
@@ -69,7 +78,7 @@ class Watch:
     def __init__(self, method: Any, metadata: Any, course: Course) -> None:
         self._method = method
         self._metadata = metadata
-        self._course = course
+        self.course = course
         self._closed = threading.Event()
         self._call: Any = None
 
@@ -82,17 +91,17 @@ class Watch:
             error = None
             try:
                 if self._call is None:
-                    self._call = self._method(self._course.request, metadata=self._metadata)
+                    self._call = self._method(self.course.request, metadata=self._metadata)
                     if self._closed.is_set():  # after the loop looked, and before there was a call to cancel
                         self._call.cancel()
-                return self._course.read(next(self._call))
+                return self.course.read(next(self._call))
             except StopIteration:
                 pass
             except grpc.RpcError as failed:
                 error = from_rpc(failed)
             self._call = None
             if not self._closed.is_set():
-                self._closed.wait(self._course.seconds_to_wait(error))
+                self._closed.wait(self.course.seconds_to_wait(error))
         raise StopIteration
 
     def close(self) -> None:
@@ -113,7 +122,7 @@ class AsyncWatch:
     def __init__(self, method: Any, metadata: Any, course: Course) -> None:
         self._method = method
         self._metadata = metadata
-        self._course = course
+        self.course = course
         self._closed = asyncio.Event()
         self._call: Any = None
 
@@ -127,10 +136,10 @@ class AsyncWatch:
             try:
                 with told():
                     if self._call is None:
-                        self._call = self._method(self._course.request, metadata=self._metadata)
+                        self._call = self._method(self.course.request, metadata=self._metadata)
                     response = await self._call.read()
                     if response is not grpc.aio.EOF:  # type: ignore[attr-defined]  # its stubs lack it
-                        return self._course.read(response)
+                        return self.course.read(response)
             except AccountsError as failed:
                 error = failed
             except asyncio.CancelledError:
@@ -139,7 +148,7 @@ class AsyncWatch:
             self._call = None
             if not self._closed.is_set():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._course.seconds_to_wait(error)):
+                    async with asyncio.timeout(self.course.seconds_to_wait(error)):
                         await self._closed.wait()
         raise StopAsyncIteration
 
