@@ -364,3 +364,16 @@ async def test_a_mirror_that_cannot_be_entered_in_time_says_what_stood_in_the_wa
             with pytest.raises(DeadlineExceeded, match="not listed in 2 s: the database does not answer"):
                 async with Mirrored(client, "p"):
                     pass
+
+
+async def test_whoever_leaves_a_mirror_can_be_cancelled(told: Told, served: Any) -> None:
+    told.line = [listing("a", "1")]
+
+    async def leave() -> None:
+        async with AsyncAccounts(served[1], KEY) as accounts, accounts.mirror("p"):
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(leave())

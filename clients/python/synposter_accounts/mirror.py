@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from time import monotonic
@@ -160,8 +159,7 @@ class AsyncMirror(MirroredAccounts):
 
     async def _end(self) -> None:
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])  # whose cancellation must not hide one of who leaves
         self.leave()
 
 
