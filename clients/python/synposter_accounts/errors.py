@@ -113,6 +113,7 @@ class WrongPlatformUser(AccountsError):
 
 class AccountExpired(AccountsError):
     reason = "ACCOUNT_EXPIRED"
+    reconnect: Reconnect
 
 
 class AccountRevoked(AccountsError):
@@ -121,6 +122,7 @@ class AccountRevoked(AccountsError):
 
 class MissingScope(AccountsError):
     reason = "MISSING_SCOPE"
+    reconnect: Reconnect
 
 
 class PlatformPaused(AccountsError):
@@ -153,6 +155,7 @@ class StoreUnavailable(AccountsError):
 
 class RateLimited(AccountsError):
     reason = "RATE_LIMITED"
+    retry_after: timedelta
 
 
 class OutcomeUnknown(AccountsError):
