@@ -98,6 +98,7 @@ async def test_news_come_as_they_are_told(client: Either, told: Told) -> None:
     failure(grpc.StatusCode.UNAVAILABLE.value[0]),
     failure(grpc.StatusCode.UNAVAILABLE.value[0], info("STORE_UNAVAILABLE")),
     failure(grpc.StatusCode.CANCELLED.value[0]),
+    failure(grpc.StatusCode.DEADLINE_EXCEEDED.value[0]),
     failure(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], info("RATE_LIMITED", limit="watch_backlog")),
 ])  # fmt: skip
 async def test_a_watch_that_breaks_goes_on_behind_what_was_told_last(client: Either, told: Told, broken: Any) -> None:

@@ -25,8 +25,9 @@ ON_THE_WAY: Final = (
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
 )
-"""What a cut connection looks like, where the service gave no reason."""
+"""What a cut connection looks like, where the service gave no reason. A watch has no deadline, but a proxy may have."""
 
 
 class Course:
