@@ -110,16 +110,18 @@ async def test_a_watch_that_breaks_goes_on_behind_what_was_told_last(client: Eit
     await watch.close()
 
 
-async def test_a_watch_that_breaks_is_logged_with_the_reason(
+async def test_a_watch_that_breaks_again_and_again_is_logged_with_the_reason(
     client: Either, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "synposter_accounts")
     away = failure(grpc.StatusCode.UNAVAILABLE.value[0], info("STORE_UNAVAILABLE"))
     away.message = "the database does not answer"
-    told.line = [away, beat("a")]
+    told.line = [away, away, beat("a"), away, beat("b")]
     watch = Following(client, "p")
-    await watch.next()
-    [record] = [each for each in caplog.records if each.name.startswith("synposter_accounts")]
-    assert record.levelname == "WARNING" and "the database does not answer" in record.getMessage()
+    await watch.several(2)
+    records = [each for each in caplog.records if each.name.startswith("synposter_accounts")]
+    assert [record.levelname for record in records] == ["INFO", "WARNING", "INFO"]
+    assert all("the database does not answer" in record.getMessage() for record in records)
     await watch.close()
 
 

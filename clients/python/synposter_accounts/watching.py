@@ -62,7 +62,9 @@ class Course:
         least = asked.total_seconds() if asked is not None else 0.0
         wait = least + backoff * (0.5 + random.random() / 2)  # noqa: S311 (spreads load; guards nothing)
         if error is not None:
-            log.warning("a watch broke off, and goes on in %.1f s: %s", wait, error)
+            # The service itself cuts connections every half hour: once is no news.
+            level = logging.INFO if self._failures == 1 else logging.WARNING
+            log.log(level, "a watch broke off, and goes on in %.1f s: %s", wait, error)
         return wait
 
 
