@@ -137,6 +137,7 @@ class AsyncAccounts:
         """A dict of the accounts by id, kept true by a task; entering it waits for all of them.
 
         As `async with accounts.mirror("acme/7") as mirror`. The client's `timeout` is for the entry alone.
+        The status says whether an account can be used: refreshes are not told, so the times of its token may be old.
         """
         return AsyncMirror(self.watch(profile_id, platform=platform), self._timeout)
 

@@ -19,7 +19,10 @@ SILENCE_SECONDS: Final = 120.0
 
 
 class MirroredAccounts(Mapping[str, Account]):
-    """Accounts by id, as they were told last. While they are not kept true, every look at them raises why."""
+    """Accounts by id, as they were told last. While they are not kept true, every look at them raises why.
+
+    Refreshes are not told: `access_token_expire_time`, `last_refresh_time` and `update_time` are as of the last change.
+    """
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}

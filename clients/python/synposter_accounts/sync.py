@@ -133,6 +133,7 @@ class Accounts:
         """A dict of the accounts by id, kept true by a thread; entering it waits for all of them.
 
         As `with accounts.mirror("acme/7") as mirror`. The client's `timeout` is for the entry alone.
+        The status says whether an account can be used: refreshes are not told, so the times of its token may be old.
         """
         return Mirror(self.watch(profile_id, platform=platform), self._timeout)
 

@@ -137,8 +137,9 @@ class AccountServiceServicer:
 
         Each response carries a resume token: a call with the last one goes on behind that response. Nothing is left out. A
         change may come again after a resume, and an account may already show changes that are told later. What a caller may
-        not see is not told. Where nothing changes, a heartbeat comes at least every 30 seconds (as configured); it says that
-        nothing is missing up to now.
+        not see is not told, and neither are refreshes: between two changes of an account access_token_expire_time,
+        last_refresh_time and update_time may be older than what GetAccount shows. Where nothing changes, a heartbeat comes at
+        least every 30 seconds (as configured); it says that nothing is missing up to now.
 
         The stream ends without an error when the server is leaving, and with UNAVAILABLE when the connection is cut, which
         the server does every half hour: call again with the last resume token. A caller that reads too slowly gets
