@@ -67,6 +67,10 @@ async def test_the_publisher_finds_the_post_whose_answer_was_lost(service: Whole
             await run(service, manual.publish, account, fault)
         found = await run(service, manual.find, account, fault)
         assert [post["id"] for post in await service.sandbox.posts() if post["text"] == fault] == [found] * taken
+    for kind, facts in (("status_before", {"status": 503}), ("rate_limited", {}), ("status_before", {"status": 403})):
+        await service.sandbox.fault("read", kind, **facts)
+        with pytest.raises(manual.Unclear):  # and not "it is not there", upon which it would be posted again
+            await run(service, manual.find, account, "drop_after")
 
 
 async def test_the_publisher_waits_for_the_limit_and_for_the_service(service: Whole, manual: SimpleNamespace) -> None:
@@ -97,6 +101,21 @@ async def test_the_publisher_tells_a_refusal_of_the_platform(service: Whole, man
     with pytest.raises(manual.Refused) as told:
         await run(service, manual.publish, account, "x" * 281)
     assert told.value.args[0] == 400
+    await service.sandbox.fault("post", "status_before", status=403)  # with a page, as a firewall in front of X has it
+    with pytest.raises(manual.Refused, match="bad hour"):
+        await run(service, manual.publish, account, "hello")
+    await service.sandbox.fault("post", "redirect", location="/2/tweets")
+    with pytest.raises(manual.Refused):
+        await run(service, manual.publish, account, "hello")
+    assert await service.sandbox.posts() == []
+
+
+async def test_an_odd_answer_to_a_post_is_unclear(service: Whole, manual: SimpleNamespace) -> None:
+    account = await service.connect()
+    await service.sandbox.fault("post", "html_after")
+    with pytest.raises(manual.Unclear):
+        await run(service, manual.publish, account, "hello")
+    assert await run(service, manual.find, account, "hello") is not None
 
 
 async def test_a_video_goes_up_in_segments(service: Whole, manual: SimpleNamespace) -> None:
