@@ -48,9 +48,18 @@ def is_complete(news: News) -> bool:
     return isinstance(news, Listing) and news.complete
 
 
+async def lose(whole: Whole, username: str) -> None:
+    """The user takes the account away at the platform, and the service finds out."""
+    whole.clock.offset += timedelta(minutes=2)
+    await whole.sandbox.revoke_user(username)
+    await whole.refresh_due()
+
+
 async def test_the_notifier_misses_nothing_while_it_is_away(
     whole: Whole, manual: SimpleNamespace, tmp_path: Path
 ) -> None:
+    lost_before = await whole.connect("bob")
+    await lose(whole, "bob")
     account = await whole.connect()
 
     def notify(ends: Callable[[News], bool]) -> list[tuple[str, str]]:
@@ -63,11 +72,10 @@ async def test_the_notifier_misses_nothing_while_it_is_away(
         database.close()
         return found
 
-    assert await asyncio.to_thread(notify, is_complete) == []
-    whole.clock.offset += timedelta(minutes=2)
-    await whole.sandbox.revoke_user("ada")
-    await whole.refresh_due()
-    assert await asyncio.to_thread(notify, lambda news: isinstance(news, Change)) == [(account.id, "EXPIRED")]
+    assert await asyncio.to_thread(notify, is_complete) == [(lost_before.id, "EXPIRED")]
+    await lose(whole, "ada")
+    told = await asyncio.to_thread(notify, lambda news: isinstance(news, Change))
+    assert told == [(lost_before.id, "EXPIRED"), (account.id, "EXPIRED")]
 
 
 async def test_the_shell_lines_work_as_they_stand(whole: Whole) -> None:
