@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Teller:
                 watcher.mark = change.mark
                 if watcher.view.sees(change):
                     yield change
+            await asyncio.sleep(0)  # SQLite answers at once: where little is told, others would wait for all the way
 
     async def _follow(self, watcher: Watcher) -> AsyncGenerator[Change | Heartbeat, None]:
         while not watcher.ended:

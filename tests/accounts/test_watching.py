@@ -251,6 +251,23 @@ async def test_a_resume_from_before_what_the_process_knows_reads_the_database(sc
     assert (await watch.next()).mark.number == 2 + 3 * KEPT
 
 
+async def test_a_long_way_back_in_which_nothing_is_told_holds_up_nobody(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.accounts.news.PAGE", 1)
+    account = await connected(scene.store)
+    start = Place(await scene.store.newest_change())
+    await scene.renamed(account, 5 * KEPT)
+    watch = scene.watch(profile_id="another", place=start)
+    turns = 0
+    waiting = asyncio.create_task(watch.next())
+    while not waiting.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert isinstance(await waiting, Heartbeat)
+    assert turns > 4 * KEPT, "others wait until all of it was read"
+
+
 async def test_a_resume_after_a_restart_is_told_what_happened_meanwhile(scene: Scene) -> None:
     account = await connected(scene.store)
     start = Place(await scene.store.newest_change())
