@@ -82,6 +82,14 @@ async def test_json_and_a_body_are_one_too_many(client: Either, told: Told) -> N
     assert told.requests == []
 
 
+async def test_a_parameter_or_header_that_is_no_text_is_named(client: Either, told: Told) -> None:
+    with pytest.raises(TypeError, match="query: max_results must be a str, not int"):
+        await client.call("call", "1", "GET", "/2/x", query={"max_results": 20})
+    with pytest.raises(TypeError, match="headers: accept must be a str, not bytes"):
+        await client.call("call", "1", "GET", "/2/x", headers={"accept": b"text/plain"})
+    assert told.requests == []
+
+
 @pytest.mark.parametrize("reason", REASONS)
 async def test_an_error_tells_whether_it_may_have_been_done(client: Either, told: Told, reason: str) -> None:
     told.line = [failure(code_pb2.UNAVAILABLE, info(reason))]

@@ -198,6 +198,7 @@ async def test_who_gives_up_waiting_for_news_can_go_on_watching(served: tuple[To
             await asyncio.wait_for(anext(watch), 0.05)
         told.line = [beat("b")]
         assert await asyncio.wait_for(anext(watch), 10) == Heartbeat("b")
+        await until(lambda: told.watches == 1)
     assert [request.resume_token for request in told.requests] == ["", "a"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -83,7 +83,7 @@ def call(
     min_remaining_lifetime: timedelta | None,
     refuse_if_limited: bool,
 ) -> platform_pb.CallRequest:
-    """Raises ValueError for a body beside `json`."""
+    """Raises ValueError for a body beside `json`, TypeError for a parameter or header that is no text."""
     if json is not None:
         if body:
             raise ValueError("give either json or body")
@@ -96,14 +96,22 @@ def call(
         body=body,
         refuse_if_limited=refuse_if_limited,
     )
-    for name, value in query.items() if isinstance(query, Mapping) else query:
+    for name, value in texts("query", query.items() if isinstance(query, Mapping) else query):
         request.query.add(name=name, value=value)
-    for name, value in (headers or {}).items():
+    for name, value in texts("headers", (headers or {}).items()):
         request.headers.add(name=name, value=value)
     request.timeout.FromTimedelta(timedelta(seconds=timeout))
     if min_remaining_lifetime is not None:
         request.min_remaining_lifetime.FromTimedelta(min_remaining_lifetime)
     return request
+
+
+def texts(what: str, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Says which is no text; how a number or a truth is to be written is for the platform to say."""
+    for name, value in pairs:
+        if not isinstance(value, str):
+            raise TypeError(f"{what}: {name} must be a str, not {type(value).__name__}")
+        yield name, value
 
 
 def usage(
