@@ -49,7 +49,8 @@ OPTIONS: Final = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
     # A certificate is looked at when a connection begins: none lives so long that one that ended matters for days.
     ("grpc.max_connection_age_ms", 30 * 60_000),
-    ("grpc.max_connection_age_grace_ms", 60_000),
+    # What is under way then may take its whole time: cut off, its caller would not hear what became of a post.
+    ("grpc.max_connection_age_grace_ms", 150_000),
     # Half-open and idle connections give their place back, and there are never so many that no file is left to open.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 5 * 60_000),

@@ -9,7 +9,8 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from synposter.accounts.v1 import account_service_pb2 as pb
 
-from server.rpc.server import CannotListen
+from server.rpc.call_fields import MOST_TIMEOUT
+from server.rpc.server import OPTIONS, CannotListen
 
 
 async def test_a_second_server_does_not_share_the_port(edge, tools) -> None:
@@ -79,3 +80,8 @@ async def test_there_is_no_other_method(edge, tools) -> None:
             b"", metadata=tools.bearer("full-key")
         )
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_connection_that_has_reached_its_age_lives_on_for_the_longest_call() -> None:
+    grace = timedelta(milliseconds=dict(OPTIONS)["grpc.max_connection_age_grace_ms"])
+    assert grace >= MOST_TIMEOUT + timedelta(seconds=10), "a call that had begun just before is cut off"
