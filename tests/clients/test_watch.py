@@ -16,6 +16,7 @@ from synposter_accounts import (
     AccountsError,
     AsyncAccounts,
     CallerNotPermitted,
+    CallerUnknown,
     Change,
     DeadlineExceeded,
     Heartbeat,
@@ -276,6 +277,24 @@ async def test_a_mirror_that_cannot_be_kept_true_says_so(client: Either, told: T
     with pytest.raises(CallerNotPermitted):
         async with asyncio.timeout(10), Mirrored(client, "p") as mirror:
             await until(lambda: mirror["1"] is None)
+
+
+async def test_a_mirror_that_could_not_be_kept_true_is_true_again_once_an_operator_has_mended_it(
+    client: Either, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synposter_accounts.mirror.RETRY_SECONDS", 0.01)
+    unknown = failure(grpc.StatusCode.UNAUTHENTICATED.value[0], info("CALLER_UNKNOWN"))
+    told.line = [listing("a", "1"), END, unknown, unknown, change("b", "1", "countess")]
+    async with Mirrored(client, "p") as mirror:
+        await until(lambda: not told.line and is_told(mirror) and mirror["1"].handle == "countess")
+    assert [request.resume_token for request in told.requests] == ["", "a", "a", "a"]
+
+
+def is_told(mirror: Any) -> bool:
+    try:
+        return len(mirror) > 0
+    except CallerUnknown:
+        return False
 
 
 async def test_a_mirror_whose_client_is_closed_says_so(client: Either, told: Told) -> None:

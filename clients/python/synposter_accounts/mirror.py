@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from time import monotonic
@@ -14,8 +15,13 @@ from synposter_accounts.errors import AccountsError, DeadlineExceeded, ServiceUn
 from synposter_accounts.model import Account, Change, Listing, News
 from synposter_accounts.watching import AsyncWatch, Watch
 
+log = logging.getLogger(__name__)
+
 SILENCE_SECONDS: Final = 120.0
 """Heartbeats come every half minute, every minute at the least: after so long nobody knows what the accounts are."""
+
+RETRY_SECONDS: Final = 10.0
+"""Until it watches again after a refusal. An operator may mend it: a key is not known yet, a caller is blocked."""
 
 
 class MirroredAccounts(Mapping[str, Account]):
@@ -32,8 +38,6 @@ class MirroredAccounts(Mapping[str, Account]):
 
     def take(self, news: News) -> bool:
         """Says whether all accounts are known with it."""
-        if not isinstance(news, Listing) or news.complete:
-            self._told_at = monotonic()
         match news:
             case Listing():
                 if news.begins:
@@ -45,19 +49,21 @@ class MirroredAccounts(Mapping[str, Account]):
                     # What is gone was deleted while nobody watched.
                     for account_id in self._accounts.keys() - self._listed:
                         del self._accounts[account_id]
-                    self._error = None
-                return news.complete
             case Change(account=None):
                 self._accounts.pop(news.account_id, None)
             case Change(account=Account() as account):
                 self._accounts[account.id] = account
-        return False
+        is_whole = not isinstance(news, Listing) or news.complete
+        if is_whole:
+            self._told_at, self._error = monotonic(), None
+        return is_whole
 
     def fail(self, error: Exception) -> None:
+        log.warning("a mirror of accounts is not kept true: %s", error)
         self._error = error
 
     def leave(self) -> None:
-        self.fail(ValueError("this mirror was left, and is not kept true any more"))
+        self._error = ValueError("this mirror was left, and is not kept true any more")
 
     def __getitem__(self, account_id: str) -> Account:
         return self._known()[account_id]
@@ -77,8 +83,8 @@ class MirroredAccounts(Mapping[str, Account]):
         return dict(self._known()).values()
 
     def _known(self) -> dict[str, Account]:
-        if self._error is not None:
-            raise self._error.with_traceback(None)  # or the traceback of all looks before would go with it
+        if (error := self._error) is not None:
+            raise error.with_traceback(None)  # or the traceback of all looks before would go with it
         if (silence := monotonic() - self._told_at) > SILENCE_SECONDS:
             text = f"nothing was told of the accounts for {silence:.0f} s, so they may be others by now"
             raise ServiceUnreachable(text, code=grpc.StatusCode.UNAVAILABLE)
@@ -97,10 +103,16 @@ class Mirror(MirroredAccounts):
 
     def _follow(self) -> None:
         try:
-            for news in self._watch:
-                if self.take(news):
+            while not self._watch.closed.is_set():
+                try:
+                    for news in self._watch:
+                        if self.take(news):
+                            self._ready.set()
+                except AccountsError as error:
+                    self.fail(error)
                     self._ready.set()
-        except Exception as error:  # also ValueError where the client was closed
+                    self._watch.closed.wait(RETRY_SECONDS)
+        except Exception as error:  # ValueError where the client was closed
             self.fail(error)
         finally:
             self._ready.set()
@@ -134,10 +146,16 @@ class AsyncMirror(MirroredAccounts):
 
     async def _follow(self) -> None:
         try:
-            async for news in self._watch:
-                if self.take(news):
+            while not self._watch.closed.is_set():
+                try:
+                    async for news in self._watch:
+                        if self.take(news):
+                            self._ready.set()
+                except AccountsError as error:
+                    self.fail(error)
                     self._ready.set()
-        except Exception as error:
+                    await asyncio.sleep(RETRY_SECONDS)
+        except Exception as error:  # ValueError where the client was closed
             self.fail(error)
         finally:
             self._ready.set()

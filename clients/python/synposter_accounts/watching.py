@@ -82,7 +82,7 @@ class Watch:
         self._method = method
         self._metadata = metadata
         self.course = course
-        self._closed = threading.Event()
+        self.closed = threading.Event()
         self._call: Any = None
 
     def __iter__(self) -> Self:
@@ -90,12 +90,12 @@ class Watch:
 
     def __next__(self) -> News:
         """Raises AccountsError where it cannot go on."""
-        while not self._closed.is_set():
+        while not self.closed.is_set():
             error = None
             try:
                 if self._call is None:
                     self._call = self._method(self.course.request, metadata=self._metadata)
-                    if self._closed.is_set():  # after the loop looked, and before there was a call to cancel
+                    if self.closed.is_set():  # after the loop looked, and before there was a call to cancel
                         self._call.cancel()
                 return self.course.read(next(self._call))
             except StopIteration:
@@ -103,12 +103,12 @@ class Watch:
             except grpc.RpcError as failed:
                 error = from_rpc(failed)
             self._call = None
-            if not self._closed.is_set():
-                self._closed.wait(self.course.seconds_to_wait(error))
+            if not self.closed.is_set():
+                self.closed.wait(self.course.seconds_to_wait(error))
         raise StopIteration
 
     def close(self) -> None:
-        self._closed.set()
+        self.closed.set()
         if (call := self._call) is not None:
             call.cancel()
 
@@ -126,7 +126,7 @@ class AsyncWatch:
         self._method = method
         self._metadata = metadata
         self.course = course
-        self._closed = asyncio.Event()
+        self.closed = asyncio.Event()
         self._call: Any = None
 
     def __aiter__(self) -> Self:
@@ -134,7 +134,7 @@ class AsyncWatch:
 
     async def __anext__(self) -> News:
         """Raises AccountsError where it cannot go on."""
-        while not self._closed.is_set():
+        while not self.closed.is_set():
             error = None
             try:
                 with told():
@@ -149,14 +149,14 @@ class AsyncWatch:
                 self._call = None  # gRPC has given it up: the next one goes on behind what was read last
                 raise
             self._call = None
-            if not self._closed.is_set():
+            if not self.closed.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.course.seconds_to_wait(error)):
-                        await self._closed.wait()
+                        await self.closed.wait()
         raise StopAsyncIteration
 
     async def close(self) -> None:
-        self._closed.set()
+        self.closed.set()
         if (call := self._call) is not None:
             call.cancel()
 
