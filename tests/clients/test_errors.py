@@ -30,6 +30,8 @@ from tests.clients.told import HANG, Told, failure, info
 
 README = Path(__file__).parents[2] / "clients/python/README.md"
 REASONS = [name.removeprefix("ERROR_REASON_") for name, value in ErrorReason.items() if value]
+GARBLED_INFO = failure(code_pb2.ABORTED, info("ACCOUNT_NOT_FOUND"))
+GARBLED_INFO.details[0].value = b"\xff"
 AWAY = failure(code_pb2.UNAVAILABLE, info("STORE_UNAVAILABLE"))
 
 
@@ -88,7 +90,9 @@ async def test_a_reason_of_another_domain_is_not_ours(client: Either, told: Told
 
 
 @pytest.mark.parametrize(
-    "garbled", [b"\xff\xff", failure(code_pb2.NOT_FOUND).SerializeToString()], ids=["bytes", "another status"]
+    "garbled",
+    [b"\xff\xff", failure(code_pb2.NOT_FOUND).SerializeToString(), GARBLED_INFO.SerializeToString()],
+    ids=["bytes", "another status", "a detail"],
 )
 async def test_garbled_details_leave_the_status_to_tell(client: Either, told: Told, garbled: bytes) -> None:
     told.line = [garbled]

@@ -197,14 +197,15 @@ def from_rpc(error: Any) -> AccountsError:
     info, violations, retry_after, reconnect = error_details_pb2.ErrorInfo(), {}, None, None
     for detail in details_of(error):
         bad, retry, begin = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo(), BeginConnectRequest()
-        if detail.Unpack(bad):
-            violations = {each.field: each.description for each in bad.field_violations}
-        elif detail.Unpack(retry):
-            retry_after = retry.retry_delay.ToTimedelta()
-        elif detail.Unpack(begin):
-            reconnect = to_reconnect(begin)
-        else:
-            detail.Unpack(info)
+        with contextlib.suppress(DecodeError):
+            if detail.Unpack(bad):
+                violations = {each.field: each.description for each in bad.field_violations}
+            elif detail.Unpack(retry):
+                retry_after = retry.retry_delay.ToTimedelta()
+            elif detail.Unpack(begin):
+                reconnect = to_reconnect(begin)
+            else:
+                detail.Unpack(info)
     reason = info.reason if info.domain == DOMAIN else ""
     return kind_of(reason, code)(
         error.details() or code.name,
