@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import threading
 import time
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +17,7 @@ from synposter_accounts import (
     Accounts,
     AccountsError,
     AsyncAccounts,
+    AsyncMirror,
     CallerNotPermitted,
     CallerUnknown,
     Change,
@@ -22,9 +25,11 @@ from synposter_accounts import (
     Heartbeat,
     InvalidField,
     Listing,
+    Mirror,
     RateLimited,
     ServiceUnreachable,
     StatusReason,
+    StoreUnavailable,
 )
 from synposter_accounts.mirror import MirroredAccounts
 from synposter_accounts.model import to_news
@@ -378,15 +383,40 @@ async def test_a_mirror_does_not_wait_for_ever(told: Told, served: Any) -> None:
             assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_a_mirror_that_cannot_be_entered_in_time_says_what_stood_in_the_way(told: Told, served: Any) -> None:
-    away = failure(grpc.StatusCode.UNAVAILABLE.value[0], info("STORE_UNAVAILABLE"))
-    away.message = "the database does not answer"
-    for kind in (Accounts, AsyncAccounts):
-        told.line = [away]
-        async with Either(kind, served[1], timeout=2) as client:
-            with pytest.raises(DeadlineExceeded, match="not listed in 2 s: the database does not answer"):
-                async with Mirrored(client, "p"):
-                    pass
+class BrokenOff:
+    """A watch of either kind that broke off, and has not got through again."""
+
+    def __init__(self) -> None:
+        self.course = Course("p", None, "")
+        self.course.seconds_to_wait(StoreUnavailable("the database does not answer"))
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def __iter__(self) -> Iterator[Any]:
+        self.closed.wait(10)
+        return iter(())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        await asyncio.Event().wait()
+        yield
+
+
+async def test_a_mirror_that_cannot_be_entered_in_time_says_what_stood_in_the_way() -> None:
+    why = "not listed in 0.01 s: the database does not answer"
+    with pytest.raises(DeadlineExceeded, match=why), Mirror(BrokenOff(), 0.01):  # type: ignore[arg-type]
+        pass
+    with pytest.raises(DeadlineExceeded, match=why):
+        async with AsyncMirror(BrokenOff(), 0.01):  # type: ignore[arg-type]
+            pass
+
+
+def test_what_stood_in_the_way_is_forgotten_with_the_next_news() -> None:
+    course = BrokenOff().course
+    assert isinstance(course.failure, StoreUnavailable)
+    course.read(beat("a"))
+    assert course.failure is None
 
 
 async def test_whoever_leaves_a_mirror_can_be_cancelled(told: Told, served: Any) -> None:
