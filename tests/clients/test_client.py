@@ -1,5 +1,6 @@
 """What the clients send and return, sync and asyncio."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any
@@ -11,7 +12,9 @@ from synposter.accounts.v1 import connected_account_pb2
 from synposter.accounts.v1.connected_account_pb2 import ConnectedAccount
 from synposter_accounts import (
     Account,
+    Accounts,
     AccountStatus,
+    AsyncAccounts,
     AuthorizationResponse,
     ErasedAccount,
     PlatformRevocation,
@@ -167,3 +170,26 @@ async def test_a_status_of_a_newer_service_is_unspecified(client: Either, told: 
     told.line = [pb.GetAccountResponse(account=ConnectedAccount(id="1", status=99, status_reason=99))]  # type: ignore[arg-type]
     account = await client.call("get", "1")
     assert (account.status, account.status_reason) == (AccountStatus.UNSPECIFIED, StatusReason.UNSPECIFIED)
+
+
+@pytest.mark.parametrize("kind", [Accounts, AsyncAccounts])
+async def test_a_service_that_takes_a_second_to_shake_hands_is_reached(kind: type, served: tuple[Told, str]) -> None:
+    told, target = served
+    host, _, port = target.rpartition(":")
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    async def far_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+        there, back = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pipe(reader, back), pipe(there, writer), return_exceptions=True)
+        back.close()
+        writer.close()
+
+    server = await asyncio.start_server(far_away, "127.0.0.1", 0)
+    async with Either(kind, f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        await client.call("revoke", "1")
+    server.close()
+    assert told.requests == [pb.RevokeRequest(id="1")]
