@@ -19,8 +19,11 @@ from synposter_accounts import (
     ErasedAccount,
     PlatformRevocation,
     StatusReason,
+    correlation,
+    request_id,
 )
 
+from server.rpc import origin
 from tests.clients.either import Either
 from tests.clients.told import ACCOUNT, Told
 
@@ -193,3 +196,19 @@ async def test_a_service_that_takes_a_second_to_shake_hands_is_reached(kind: typ
         await client.call("revoke", "1")
     server.close()
     assert told.requests == [pb.RevokeRequest(id="1")]
+
+
+async def test_a_call_goes_out_under_the_request_id_of_its_caller(client: Either, told: Told) -> None:
+    with request_id("job/17"):
+        await client.call("get", "1")
+        with request_id("step:2"):
+            await client.call("call", "1", "GET", "/2/users/1")
+    await client.call("get", "1")
+    assert [each.get("x-request-id") for each in told.metadata] == ["job/17", "step:2", None]
+
+
+@pytest.mark.parametrize("text", ["", "a" * 65, "two words", "line\n", "ä"])
+def test_a_request_id_that_the_service_would_not_take_is_refused(text: str) -> None:
+    assert not origin.REQUEST_ID.fullmatch(text) and correlation.REQUEST_ID.pattern == origin.REQUEST_ID.pattern
+    with pytest.raises(ValueError, match="1 to 64 characters"), request_id(text):
+        pass

@@ -2,6 +2,7 @@
 
 from synposter_accounts.acting import Answer, RateLimit, Usage
 from synposter_accounts.aio import AsyncAccounts
+from synposter_accounts.correlation import request_id
 from synposter_accounts.errors import (
     AccountExpired,
     AccountNotFound,
@@ -106,4 +107,5 @@ __all__ = [
     "UserDenied",
     "Watch",
     "WrongPlatformUser",
+    "request_id",
 ]

@@ -15,6 +15,7 @@ from synposter.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
 
 from synposter_accounts import connection, requests
 from synposter_accounts.acting import Answer, Usage, to_answer, to_usage
+from synposter_accounts.correlation import with_request_id
 from synposter_accounts.errors import told
 from synposter_accounts.mirror import AsyncMirror
 from synposter_accounts.model import (
@@ -220,4 +221,4 @@ class AsyncAccounts:
 
     async def _call(self, method: Any, request: Any, seconds: float | None = None) -> Any:
         with told():
-            return await method(request, metadata=self._metadata, timeout=seconds or self._timeout)
+            return await method(request, metadata=with_request_id(self._metadata), timeout=seconds or self._timeout)

@@ -14,6 +14,7 @@ from synposter.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
 
 from synposter_accounts import connection, requests
 from synposter_accounts.acting import Answer, Usage, to_answer, to_usage
+from synposter_accounts.correlation import with_request_id
 from synposter_accounts.errors import from_rpc
 from synposter_accounts.mirror import Mirror
 from synposter_accounts.model import (
@@ -214,6 +215,6 @@ class Accounts:
 
     def _call(self, method: Any, request: Any, seconds: float | None = None) -> Any:
         try:
-            return method(request, metadata=self._metadata, timeout=seconds or self._timeout)
+            return method(request, metadata=with_request_id(self._metadata), timeout=seconds or self._timeout)
         except grpc.RpcError as error:
             raise from_rpc(error) from None
