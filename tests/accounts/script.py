@@ -127,8 +127,10 @@ class Watcher:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
+        self.lags: list[timedelta] = []
 
     def refreshed(self, platform: str, outcome: str, seconds: float, lag: timedelta) -> None:
+        self.lags.append(lag)
         self.seen.append(("refreshed", outcome))
 
     def connected(self, platform: str, outcome: str) -> None:

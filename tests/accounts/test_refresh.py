@@ -59,6 +59,25 @@ async def test_each_refresh_sends_the_newest_token_once(house: House) -> None:
     assert sent(house) == ["rt-1", "rt-2", "rt-3", "rt-4", "rt-5"]
 
 
+async def test_each_refresh_leaves_one_line_and_is_counted_with_its_lag(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = await due_account(house)
+    house.platform.answer_next("refresh", PlatformRefused("503", status=503))
+    with caplog.at_level("INFO", "server.accounts.refresh"):
+        await house.refresher.run_once()
+        house.clock.offset += timedelta(minutes=10)
+        await house.refresher.run_once()
+    lines = [record.__dict__ for record in caplog.records if record.message == "refresh"]
+    assert [(line["grant_id"], line["platform"], line["outcome"], line["attempt"]) for line in lines] == [
+        (account.grant_id, "twitter", "refused", 1),
+        (account.grant_id, "twitter", "refreshed", 2),
+    ]
+    assert all(line["duration"] >= 0 for line in lines)
+    assert [outcome for kind, outcome in house.observer.seen if kind == "refreshed"] == ["refused", "refreshed"]
+    assert house.observer.lags[0] > timedelta(minutes=1)
+
+
 async def test_what_ends_while_a_backlog_is_worked_off_is_expired_before_its_end(house: House) -> None:
     lacking = dataclasses.replace(await house.platform.mint(("users.read",)), refresh_token=None)
     house.platform.answer_next("exchange", lacking)
