@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,16 @@ def request(method: str) -> dict[str, Any]:
     path = "/2/tweets" if method == "POST" else "/2/tweets/1"
     body = {} if method in ("GET", "HEAD", "DELETE") else {"body": b"{}", "content_type": "application/json"}
     return {"method": method, "path": path, **body}
+
+
+@contextmanager
+def nobody_listens(service: Acting) -> Iterator[None]:
+    """The platform's API is where no connection comes up."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        base = service.whole.app.apis["twitter"].base
+        service.whole.app.apis["twitter"].base = type(base)(base.scheme, base.host, nobody.getsockname()[1])
+        yield
 
 
 async def cut_off(writer: asyncio.StreamWriter) -> None:
@@ -85,10 +95,7 @@ async def test_a_status_that_is_no_answer_leaves_the_outcome_unknown(tmp_path: P
 
 async def test_what_could_not_be_sent_is_said_not_to_have_been(tmp_path: Path) -> None:
     async with acting(tmp_path) as service:
-        with socket.socket() as nobody:
-            nobody.bind(("127.0.0.1", 0))
-            base = service.whole.app.apis["twitter"].base
-            service.whole.app.apis["twitter"].base = type(base)(base.scheme, base.host, nobody.getsockname()[1])
+        with nobody_listens(service):
             refusal = await service.refusal(**request("POST"))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "PLATFORM_UNAVAILABLE")
         assert "nothing was sent" in refusal.text
@@ -425,3 +432,22 @@ async def test_a_stop_waits_for_a_change_whose_caller_is_gone(tmp_path: Path) ->
         await cancelled(service.post(), lambda: bool(service.peer.received))
         asyncio.get_running_loop().call_later(0.5, go_on.set)
     assert CARRIED_OUT in service.metrics()
+
+
+async def test_each_call_that_was_let_through_is_counted_by_how_it_ended(tmp_path: Path) -> None:
+    script = Script()
+    async with acting(tmp_path, script) as service:
+        repeats = says(http((await service.token()).encode()))
+        script.answers = [OK, says(http(b"{}", "404 Not Found")), says(http(b"{}", "503 Busy")), repeats, resets, OK]
+        for _ in range(3):
+            await service.call()
+        assert (await service.refusal()).reason == "RESPONSE_WITHHELD"
+        assert (await service.refusal(**request("POST"))).reason == "OUTCOME_UNKNOWN"
+        with nobody_listens(service):
+            assert "nothing was sent" in (await service.refusal()).text
+        for method, outcome in (
+            *(("GET", each) for each in ("2xx", "4xx", "5xx", "withheld", "not_sent")), ("POST", "unknown"),
+        ):  # fmt: skip
+            labels = f'method="{method}",outcome="{outcome}",platform="twitter"'
+            assert f"accounts_calls_total{{{labels}}} 1.0" in service.metrics(), outcome
+        assert 'accounts_call_seconds_count{platform="twitter"} 6.0' in service.metrics()
