@@ -28,7 +28,7 @@ from server.storage import accounts, revocations, unread
 from server.storage.schema import AccountRow, GrantRow
 from server.storage.statement import slot
 from server.storage.swap import swap
-from server.storage.token_sets import grant_context, open_grant, pack, unpack
+from server.storage.token_sets import grant_context, open_candidate, open_grant, pack
 from server.storage.transaction import Transaction, instant, micros, optional_instant, optional_micros
 from server.storage.vault import SealBroken, Vault
 
@@ -251,22 +251,21 @@ def keep_unread(tx: Transaction, late: UnreadReply) -> None:
 
 def use_candidate(tx: Transaction, claimed: ClaimedGrant) -> bool:
     row = get(tx, claimed.id)
-    if row is None or row.candidate is None or row.generation != claimed.generation:
+    if row is None or row.generation != claimed.generation:
         return False
     try:
-        packed = tx.vault.open(
-            bytes(row.candidate), grant_context("candidate", row.id, row.profile_id, row.platform, row.generation)
-        )
+        token_set = open_candidate(tx.vault, row)
     except SealBroken:
         return False
+    if token_set is None:
+        return False
     generation = row.generation + 1
-    token_set = unpack(packed)
     return bool(
         GrantRow.update(
             state=GrantState.READY,
             generation=generation,
             token_set=tx.vault.seal(
-                packed, grant_context("token_set", row.id, row.profile_id, row.platform, generation)
+                pack(token_set), grant_context("token_set", row.id, row.profile_id, row.platform, generation)
             ),
             candidate=None,
             unread_reply=unread.carried(tx, row, generation),
