@@ -30,7 +30,9 @@ from server.accounts.ports import NewId, Platform, Store
 
 REQUEST_LIFETIME = timedelta(minutes=10)
 OUTCOME_KEPT = timedelta(minutes=10)
+"""How long the outcome of a connect is told to those who ask again."""
 EXCHANGE_LIMIT = timedelta(seconds=60)
+"""An exchange that has not ended by then has failed."""
 POLL_SECONDS = 0.05
 CROWDED_WAIT = timedelta(minutes=1)
 PENDING_OF_PROFILE = 100

@@ -18,12 +18,9 @@ from server.storage.schema import GrantRow, in_state
 from server.storage.statement import slot
 from server.storage.token_sets import open_grant
 from server.storage.transaction import Transaction, instant, micros
-from server.storage.vault import SealBroken
+from server.storage.vault import BROKEN_WAIT, SealBroken
 
 log = logging.getLogger(__name__)
-
-POISON_WAIT = timedelta(hours=1)
-"""How long a grant whose sealed value does not open is left alone; it must not hold up the others."""
 
 
 def free_dead_leases(tx: Transaction) -> int:
@@ -171,7 +168,7 @@ def take(tx: Transaction, grant_ids: list[str], owner: str, lease_expire_us: int
 
 def park_broken(tx: Transaction, grant_id: str) -> None:
     log.error("a sealed token set does not open", extra={"grant_id": grant_id})
-    GrantRow.update(due_time=micros(tx.now + POISON_WAIT), last_error="the sealed token set does not open").where(
+    GrantRow.update(due_time=micros(tx.now + BROKEN_WAIT), last_error="the sealed token set does not open").where(
         GrantRow.id == grant_id
     ).execute(tx.database)
 

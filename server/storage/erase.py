@@ -10,6 +10,7 @@ from typing import Any
 
 from peewee import SQL, fn
 
+from server.accounts.connect import OUTCOME_KEPT
 from server.accounts.errors import Reason
 from server.accounts.events import EventKind
 from server.accounts.flow import Failure, Phase
@@ -83,7 +84,7 @@ def end_requests(tx: Transaction, erasure: Erasure) -> None:
 
 
 def catches_tokens(tx: Transaction, request: Any) -> bool:
-    ended_lately = request.phase == Phase.FAILED and request.phase_time > micros(tx.now - requests.OUTCOME_KEPT)
+    ended_lately = request.phase == Phase.FAILED and request.phase_time > micros(tx.now - OUTCOME_KEPT)
     return bool(request.phase == Phase.EXCHANGING or ended_lately)
 
 

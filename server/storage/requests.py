@@ -7,11 +7,12 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from peewee import Case
 
+from server.accounts.connect import EXCHANGE_LIMIT, OUTCOME_KEPT
 from server.accounts.errors import Reason
 from server.accounts.events import EventKind
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
@@ -25,9 +26,6 @@ from server.storage.transaction import Transaction, instant, micros, optional_in
 from server.storage.vault import SealBroken
 
 log = logging.getLogger(__name__)
-
-OUTCOME_KEPT = timedelta(minutes=10)
-"""How long the outcome of a connect is told to those who ask again."""
 
 
 def context(column: str, row_id: str, profile_id: str, platform: str) -> tuple[str | int, ...]:
@@ -158,14 +156,14 @@ def answer(
     return bool(answered == 1)
 
 
-def start_exchange(tx: Transaction, connect_id: str, expected: Phase, limit: timedelta) -> bool:
+def start_exchange(tx: Transaction, connect_id: str, expected: Phase) -> bool:
     started = (
         RequestRow.update(
             state_hash=forgotten(),
             phase=Phase.EXCHANGING,
             phase_time=tx.now_us,
             code=None,
-            sweep_time=micros(tx.now + limit),
+            sweep_time=micros(tx.now + EXCHANGE_LIMIT),
         )
         .where(RequestRow.id == connect_id, RequestRow.phase == expected)
         .execute(tx.database)

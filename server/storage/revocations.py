@@ -18,12 +18,9 @@ from server.storage.schema import AccountRow, ErasedAccountRow, GrantRow, Revoca
 from server.storage.statement import slot
 from server.storage.token_sets import open_candidate, open_grant
 from server.storage.transaction import Transaction, micros
-from server.storage.vault import SealBroken
+from server.storage.vault import BROKEN_WAIT, SealBroken
 
 log = logging.getLogger(__name__)
-
-BROKEN_WAIT = timedelta(hours=1)
-"""How long an entry that does not open is left alone; it must not hold up the others."""
 
 GIVEN_UP_AFTER, GIVEN_UP_TRIES = timedelta(days=30), 100
 """A platform that has not confirmed for so long, asked so often, is asked no more: tokens are not kept for ever."""

@@ -13,7 +13,6 @@ from server.accounts.callers import as_caller
 from server.accounts.calls import Use, UseFailed
 from server.accounts.chain import ChainReport, Place
 from server.accounts.changes import Change, Mark
-from server.accounts.connect import EXCHANGE_LIMIT
 from server.accounts.errors import AccountError, AccountNotFound, StoreUnavailable
 from server.accounts.events import Event, EventFilter, EventKind, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Failure, Phase
@@ -180,7 +179,7 @@ class Store:
         )
 
     async def start_exchange(self, connect_id: str, *, expected: Phase) -> bool:
-        return await self._write(lambda tx: requests.start_exchange(tx, connect_id, expected, EXCHANGE_LIMIT))
+        return await self._write(lambda tx: requests.start_exchange(tx, connect_id, expected))
 
     async def keep_exchanged(self, request: AuthorizationRequest, token_set: TokenSet) -> bool:
         return await self._write(lambda tx: requests.keep_exchanged(tx, request, token_set))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from datetime import timedelta
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -24,6 +25,9 @@ NONCE: Final = 12
 DATA_KEY: Final = 32
 WRAPPED: Final = DATA_KEY + 16
 TAG: Final = 16
+
+BROKEN_WAIT: Final = timedelta(hours=1)
+"""How long work whose sealed value does not open is left alone: it must not hold up the others."""
 
 Context = tuple[str | int, ...]
 
