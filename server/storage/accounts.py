@@ -194,15 +194,7 @@ def expire(tx: Transaction, grant_id: str, reason: StatusReason, error: str, cal
         AccountRow.update(
             status=Status.EXPIRED.value, status_reason=reason.value, status_time=tx.now_us, update_time=tx.now_us
         ).where(AccountRow.id == row.id).execute(tx.database)
-        tx.event(
-            EventKind.EXPIRED,
-            account_id=row.id,
-            profile_id=row.profile_id,
-            platform=row.platform,
-            caller=caller,
-            reason=reason.name,
-            error=error,
-        )
+        tx.event_of(row, EventKind.EXPIRED, caller=caller, reason=reason.name, error=error)
 
 
 def update_identity(tx: Transaction, grant_id: str, identity: Identity) -> bool:
@@ -218,14 +210,7 @@ def update_identity(tx: Transaction, grant_id: str, identity: Identity) -> bool:
             avatar_url=identity.avatar_url,
             update_time=tx.now_us,
         ).where(AccountRow.id == row.id).execute(tx.database)
-        tx.event(
-            EventKind.IDENTITY_CHANGED,
-            account_id=row.id,
-            profile_id=row.profile_id,
-            platform=row.platform,
-            handle=identity.handle,
-            earlier_handle=row.handle,
-        )
+        tx.event_of(row, EventKind.IDENTITY_CHANGED, handle=identity.handle, earlier_handle=row.handle)
         changed = True
     return changed
 
@@ -239,10 +224,4 @@ def update_scopes(tx: Transaction, grant_id: str, scopes: Sequence[str]) -> None
             missing_scopes=" ".join(sorted(asked - set(scopes))),
             update_time=tx.now_us,
         ).where(AccountRow.id == row.id).execute(tx.database)
-        tx.event(
-            EventKind.SCOPES_CHANGED,
-            account_id=row.id,
-            profile_id=row.profile_id,
-            platform=row.platform,
-            scopes=sorted(scopes),
-        )
+        tx.event_of(row, EventKind.SCOPES_CHANGED, scopes=sorted(scopes))

@@ -184,7 +184,7 @@ def prune(tx: Transaction, before: datetime, limit: int) -> int:
     ChainRow.update(start_position=start.position, start_link=start.link).where(ChainRow.name == CHAIN).execute(
         tx.database
     )
-    tx.event(EventKind.AUDIT_PRUNED, account_id=None, profile_id="", platform="", **start._asdict())
+    tx.event(EventKind.AUDIT_PRUNED, **start._asdict())
     return len(old)
 
 

@@ -146,10 +146,4 @@ def tell_ends(tx: Transaction, ahead: timedelta, limit: int) -> int:
 def tell_end(tx: Transaction, grant: Any) -> None:
     active = (AccountRow.grant_id == grant.id) & (AccountRow.status == Status.ACTIVE.value)
     for account in AccountRow.select().where(active).order_by(AccountRow.id).execute(tx.database):
-        tx.event(
-            EventKind.EXPIRING_SOON,
-            account_id=account.id,
-            profile_id=account.profile_id,
-            platform=account.platform,
-            end_time=instant(grant.access_token_expire_time).isoformat(),
-        )
+        tx.event_of(account, EventKind.EXPIRING_SOON, end_time=instant(grant.access_token_expire_time).isoformat())

@@ -60,9 +60,7 @@ def begin(tx: Transaction, profile_id: str, caller: str) -> Erasure:
     else:
         erasure_id = row.id
         ErasureRow.update(**said).where(ErasureRow.id == row.id).execute(tx.database)
-    tx.event(
-        EventKind.ERASURE_REQUESTED, account_id=None, profile_id="", platform="", caller=caller, erasure_id=erasure_id
-    )
+    tx.event(EventKind.ERASURE_REQUESTED, caller=caller, erasure_id=erasure_id)
     erasure = Erasure(erasure_id, profile_id, caller, tx.now)
     end_requests(tx, erasure)
     tx.forget_profile()
@@ -108,11 +106,9 @@ def erase_account(tx: Transaction, account_id: str, erasure: Erasure, supported:
 
 def erase_row(tx: Transaction, account: Any, caller: str) -> None:
     AccountRow.delete().where(AccountRow.id == account.id).execute(tx.database)
-    tx.event(
+    tx.event_of(
+        account,
         EventKind.ACCOUNT_ERASED,
-        account_id=account.id,
-        profile_id=account.profile_id,
-        platform=account.platform,
         caller=caller,
         platform_revocation=REVOCATIONS[account.platform_revocation].name,
     )
@@ -160,7 +156,7 @@ def redact(tx: Transaction, which: Any, caller: str) -> bool:
         return False
     EventRow.update(profile_id="", personal=None).where(EventRow.id.in_(ids)).execute(tx.database)
     LinkRow.update(salt="").where(LinkRow.event_id.in_(ids)).execute(tx.database)
-    tx.event(EventKind.PERSONAL_DATA_ERASED, account_id=None, profile_id="", platform="", caller=caller, events=ids)
+    tx.event(EventKind.PERSONAL_DATA_ERASED, caller=caller, events=ids)
     return True
 
 

@@ -228,11 +228,9 @@ def release(tx: Transaction, claimed: ClaimedGrant, retry: Retry, error: str, re
     )
     if released:
         for account in accounts.of_grant(tx, claimed.id):
-            tx.event(
+            tx.event_of(
+                account,
                 EventKind.REFRESH_FAILED,
-                account_id=account.id,
-                profile_id=account.profile_id,
-                platform=account.platform,
                 caller=claimed.caller,
                 result="failed",
                 error=error,

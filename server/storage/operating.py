@@ -43,7 +43,7 @@ def set_pause(tx: Transaction, platform: str, reason: str, operator: str) -> Non
         tx.database
     )
     kind = EventKind.PLATFORM_PAUSED if reason else EventKind.PLATFORM_RESUMED
-    tx.event(kind, account_id=None, profile_id="", platform=platform, caller=as_caller(operator), reason=reason)
+    tx.event(kind, platform=platform, caller=as_caller(operator), reason=reason)
 
 
 def blocks(tx: Transaction) -> tuple[Block, ...]:
@@ -59,7 +59,7 @@ def set_block(tx: Transaction, caller: str, reason: str, operator: str) -> None:
     )
     kind = EventKind.CALLER_BLOCKED if reason else EventKind.CALLER_UNBLOCKED
     by = as_caller(operator)
-    tx.event(kind, account_id=None, profile_id="", platform="", caller=by, blocked=caller, reason=reason)
+    tx.event(kind, caller=by, blocked=caller, reason=reason)
 
 
 def record_refusals(tx: Transaction, refusals: Sequence[Refusal]) -> None:
@@ -67,8 +67,6 @@ def record_refusals(tx: Transaction, refusals: Sequence[Refusal]) -> None:
         tx.event(
             EventKind.CALL_REFUSED,
             account_id=each.account_id,
-            profile_id="",
-            platform="",
             caller=each.caller,
             result=each.reason,
             origin=Origin(each.peer, each.request_id),

@@ -151,9 +151,6 @@ def put_to_use(tx: Transaction, operator: str, suspects: int, least_us: int) -> 
     key_use.forget_all(tx.database)
     tx.event(
         EventKind.RESTORED,
-        account_id=None,
-        profile_id="",
-        platform="",
         caller=as_caller(operator),
         suspects=suspects,
         backup_time="" if made is None else made.isoformat(),
@@ -180,7 +177,7 @@ def try_again(tx: Transaction, which: Suspects, operator: str, limit: int) -> in
     ).where(GrantRow.id.in_(some))
     if tried := int(changed.execute(tx.database)):
         by = as_caller(operator)
-        tx.event(EventKind.SUSPECTS_TRIED, account_id=None, profile_id="", platform="", caller=by, suspects=tried)
+        tx.event(EventKind.SUSPECTS_TRIED, caller=by, suspects=tried)
     return tried
 
 

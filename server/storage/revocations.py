@@ -137,14 +137,7 @@ def revoke_account(tx: Transaction, account_id: str, caller: str, supported: boo
         update_time=tx.now_us,
         platform_revocation=outcome.value,
     ).where(AccountRow.id == account.id).execute(tx.database)
-    tx.event(
-        EventKind.REVOKED,
-        account_id=account.id,
-        profile_id=account.profile_id,
-        platform=account.platform,
-        caller=caller,
-        platform_revocation=outcome.name,
-    )
+    tx.event_of(account, EventKind.REVOKED, caller=caller, platform_revocation=outcome.name)
 
 
 def platform_outcome(
@@ -285,7 +278,7 @@ def confirm_erased(tx: Transaction, account_id: str) -> None:
     ErasedAccountRow.update(platform_revocation=PlatformRevocation.CONFIRMED.value, update_time=tx.now_us).where(
         ErasedAccountRow.account_id == account_id
     ).execute(tx.database)
-    tx.event(EventKind.PLATFORM_REVOCATION_CONFIRMED, account_id=account_id, profile_id="", platform=row.platform)
+    tx.event(EventKind.PLATFORM_REVOCATION_CONFIRMED, account_id=account_id, platform=row.platform)
 
 
 def retry(tx: Transaction, revocation_id: str, due_us: int, error: str) -> bool:

@@ -298,7 +298,7 @@ class Store:
         def run(tx: Transaction) -> None:
             if work is not None:
                 work(tx.database)
-            tx.event(kind, account_id=None, profile_id="", platform="", caller=as_caller(operator), **facts)
+            tx.event(kind, caller=as_caller(operator), **facts)
 
         await self._write(run)
 

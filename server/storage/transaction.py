@@ -98,9 +98,9 @@ class Transaction:
         self,
         kind: EventKind,
         *,
-        account_id: str | None,
-        profile_id: str,
-        platform: str,
+        account_id: str | None = None,
+        profile_id: str = "",
+        platform: str = "",
         caller: str = "",
         result: str = DONE,
         origin: Origin | None = None,
@@ -131,6 +131,10 @@ class Transaction:
                 "personal": to_json(personal) if personal else None,
             }
         )
+
+    def event_of(self, account: Any, kind: EventKind, **more: Any) -> None:
+        """Records a fact about an account, whose row it is given."""
+        self.event(kind, account_id=account.id, profile_id=account.profile_id, platform=account.platform, **more)
 
     def forget_profile(self) -> None:
         """What this transaction has recorded so far is written without its personal part: it is being erased."""
