@@ -262,12 +262,7 @@ def confirm_if_done(tx: Transaction, account_id: str) -> None:
     AccountRow.update(platform_revocation=PlatformRevocation.CONFIRMED.value, update_time=tx.now_us).where(
         AccountRow.id == account_id
     ).execute(tx.database)
-    tx.event(
-        EventKind.PLATFORM_REVOCATION_CONFIRMED,
-        account_id=account_id,
-        profile_id=account.profile_id,
-        platform=account.platform,
-    )
+    tx.event_of(account, EventKind.PLATFORM_REVOCATION_CONFIRMED)
 
 
 def confirm_erased(tx: Transaction, account_id: str) -> None:
