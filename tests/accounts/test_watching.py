@@ -34,7 +34,7 @@ from server.storage.engine import Engine
 from server.storage.store import Store
 from tests.conftest import advance
 from tests.storage.make import connected
-from tests.storage.test_audit import sql
+from tests.storage.rows import sql
 
 CALLER = Caller("web", permissions=frozenset(Permission))
 ACME = dataclasses.replace(CALLER, name="acme", profiles=("acme/",))

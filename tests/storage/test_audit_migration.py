@@ -15,7 +15,7 @@ from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.vault import Vault
 from tests.postgres import fresh_database
-from tests.storage.test_audit import sql
+from tests.storage.rows import sql
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -36,7 +36,7 @@ async def test_events_from_before_the_audit_keep_what_they_tell_and_are_linked(
             engine,
             "INSERT INTO events (id, number, time, kind, account_id, profile_id, platform, caller, facts)"
             " VALUES ('e1', 1, 1700000000000000, 'connected', 'a1', 'p1', 'twitter', 'web', ?)",
-            json.dumps(facts),
+            [json.dumps(facts)],
         )
         assert "0004_audit" in migrate(engine.database, ring)
         store = Store(engine, Vault(ring), new_id)

@@ -20,7 +20,7 @@ from server.storage.transaction import micros
 from server.storage.vault import Vault
 from tests.conftest import advance
 from tests.storage.make import connected
-from tests.storage.test_audit import sql
+from tests.storage.rows import sql
 from tests.storage.test_postgres import url_of
 
 NewId = Callable[[], str]
