@@ -1,7 +1,7 @@
 """The domain put together over the real store and a scripted platform."""
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from server.storage.journal import FileJournal
 from server.storage.store import Store
 from server.storage.vault import Vault
 from tests.accounts.script import CALLER, OPERATOR, ScriptedPlatform, Watcher
+from tests.accounts.watched import Scene
 
 
 @dataclass
@@ -133,3 +134,11 @@ def house(store: Store, clock: Clock, vault: Vault, new_id: Callable[[], str], t
         gate=gate,
         journal=journal,
     )
+
+
+@pytest.fixture
+async def scene(store: Store) -> AsyncIterator[Scene]:
+    scene = Scene(store)
+    yield scene
+    await scene.close()
+    assert scene.watching.count == 0, "a watch that is closed leaves nothing behind"
