@@ -9,9 +9,9 @@ from server.accounts.brownout import BrownOutGuard
 from server.accounts.errors import GrantDead
 from server.accounts.model import Account, Identity, Status
 from tests.accounts.conftest import House
+from tests.accounts.due import DUE
 from tests.accounts.script import CALLER
 
-DUE = timedelta(minutes=103)
 DEAD = "Value passed for the token was invalid."
 
 

@@ -25,6 +25,7 @@ from server.storage import revocations
 from server.storage.engine import Engine
 from server.storage.transaction import Transaction, micros
 from tests.accounts.conftest import House
+from tests.accounts.due import DUE
 from tests.accounts.script import CALLER, OPERATOR
 
 CONFIRMED, PENDING = PlatformRevocation.CONFIRMED, PlatformRevocation.PENDING
@@ -50,7 +51,7 @@ async def with_a_past(house: House) -> list[Any]:
     """Two accounts of one profile and one of another, with failed refreshes and a failed connect; all is linked."""
     accounts = [await connect(house, "1", "ada-handle"), await connect(house, "2", "other-handle")]
     await connect(house, "3", "kept-handle", "other/1")
-    house.clock.offset += timedelta(minutes=103)
+    house.clock.offset += DUE
     house.platform.answer_next("refresh", *[PlatformRefused("an error that names ada", status=503)] * 3)
     await house.refresher.run_once()
     house.platform.answer_next("exchange", GrantDead("no"))
@@ -162,7 +163,7 @@ async def test_what_the_platform_cannot_confirm_is_erased_and_said(house: House,
 async def test_revoked_and_expired_accounts_are_erased_too(house: House, engine: Engine) -> None:
     revoked, expired = await connect(house, "1", "ada-handle"), await connect(house, "2", "other-handle")
     await house.revoker.revoke(CALLER, revoked.id)
-    house.clock.offset += timedelta(minutes=103)
+    house.clock.offset += DUE
     house.platform.answer_next("refresh", GrantDead("dead", status=400))
     await house.refresher.run_once()
     receipt = await house.eraser.delete_profile(CALLER, PROFILE)
@@ -172,7 +173,7 @@ async def test_revoked_and_expired_accounts_are_erased_too(house: House, engine:
 
 async def test_a_refresh_under_way_does_not_outlive_its_profile(house: House, engine: Engine) -> None:
     account = await connect(house, "1", "ada-handle")
-    house.clock.offset += timedelta(minutes=103)
+    house.clock.offset += DUE
     answer = asyncio.Event()
     house.platform.answer_next("refresh", answer)
     refreshing = asyncio.create_task(house.refresher.run_once())
@@ -451,7 +452,7 @@ async def test_what_is_recorded_of_an_account_between_the_request_and_its_erasur
     house: House, engine: Engine
 ) -> None:
     await connect(house, "1", "ada-handle")
-    house.clock.offset += timedelta(minutes=103)
+    house.clock.offset += DUE
     await house.store.begin_erasure(PROFILE, caller="web")
     house.clock.offset += timedelta(seconds=1)  # the process dies; others refresh meanwhile
     house.platform.answer_next("refresh", PlatformRefused("an error that names ada", status=503))

@@ -16,9 +16,8 @@ from server.accounts.errors import (
 from server.accounts.grants import GrantState
 from server.accounts.model import Status
 from tests.accounts.conftest import House
+from tests.accounts.due import DUE
 from tests.accounts.script import CALLER, OPERATOR
-
-DUE = timedelta(minutes=103)
 
 
 async def pause(house: House, reason: str) -> None:

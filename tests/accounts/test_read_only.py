@@ -1,7 +1,6 @@
 """A database that takes no writes: nothing is sent, reads go on, and it goes on by itself."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -12,10 +11,9 @@ from server.accounts.errors import StoreUnavailable
 from server.storage.engine import Engine
 from server.storage.postgres import PostgresEngine
 from tests.accounts.conftest import House
+from tests.accounts.due import DUE
 from tests.accounts.script import CALLER
 from tests.storage.test_postgres import url_of
-
-DUE = timedelta(minutes=103)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from server.accounts.grants import GrantState, Refreshed, TokenSet
 from server.accounts.model import PlatformRevocation, Status, StatusReason
 from server.storage.restored import Suspects
 from tests.accounts.conftest import House
+from tests.accounts.due import DUE
 from tests.accounts.script import CALLER, OPERATOR
 
-DUE = timedelta(minutes=103)
 LATER = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
