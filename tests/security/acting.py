@@ -1,7 +1,8 @@
 """A real service whose platform's API is a raw peer: tests see each byte that is sent on an account's behalf."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.platforms.peer import Answer, Peer, http, peer, says
 from tests.rpc.conftest import bearer, refusal_of
 
 OK = says(http(b'{"data":{}}'))
+REFUSED = http(b"{}", "401 Unauthorized")
 ROUTES = [
     "twitter POST /2/tweets",
     "twitter GET /2/users/{id}",
@@ -34,6 +36,22 @@ ROUTES = [
 MENDING = needs("tweet.write", routes=["PUT /2/tweets/{id}", "PATCH /2/tweets/{id}"])
 WITH_MORE_METHODS = replace(TWITTER, api=replace(TWITTER.api, scopes=(*TWITTER.api.scopes, *MENDING)))
 BIG = [("grpc.max_receive_message_length", 9 * 1024 * 1024), ("grpc.max_send_message_length", 9 * 1024 * 1024)]
+
+
+class Script:
+    """One answer after the other; the last one again and again."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+
+    async def __call__(self, writer: asyncio.StreamWriter) -> None:
+        await (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])(writer)
+
+
+def request(method: str) -> dict[str, Any]:
+    path = "/2/tweets" if method == "POST" else "/2/tweets/1"
+    body = {} if method in ("GET", "HEAD", "DELETE") else {"body": b"{}", "content_type": "application/json"}
+    return {"method": method, "path": path, **body}
 
 
 @dataclass
@@ -92,3 +110,9 @@ async def acting(folder: Path, answer: Answer = OK, database_url: str | None = N
             ):
                 stub = platform_service_pb2_grpc.PlatformServiceStub(channel)  # type: ignore[no-untyped-call]
                 yield Acting(whole, found, await whole.connect(), stub)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
