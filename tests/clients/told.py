@@ -1,6 +1,7 @@
 """A service for the clients' tests: the generated servicer on a real port, which answers as it is told."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -113,3 +114,30 @@ def failure(code: int, *details: Any) -> status_pb2.Status:
 
 def info(reason: str, **metadata: str) -> error_details_pb2.ErrorInfo:
     return error_details_pb2.ErrorInfo(reason=reason, domain="accounts.synposter", metadata=metadata)
+
+
+def account(account_id: str, handle: str = "ada") -> ConnectedAccount:
+    return ConnectedAccount(id=account_id, profile_id="p", platform="twitter", handle=handle)
+
+
+def listing(token: str, *ids: str, complete: bool = True) -> pb.WatchAccountsResponse:
+    accounts = [account(each) for each in ids]
+    return pb.WatchAccountsResponse(listing=pb.AccountListing(accounts=accounts, complete=complete), resume_token=token)
+
+
+def change(token: str, account_id: str, handle: str | None = "ada", kind: int = 3) -> pb.WatchAccountsResponse:
+    told = pb.AccountChange(kind=kind, account_id=account_id)  # type: ignore[arg-type]
+    if handle is not None:
+        told.account.CopyFrom(account(account_id, handle))
+    return pb.WatchAccountsResponse(change=told, resume_token=token)
+
+
+def beat(token: str) -> pb.WatchAccountsResponse:
+    return pb.WatchAccountsResponse(heartbeat=pb.Heartbeat(), resume_token=token)
+
+
+async def until(holds: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
