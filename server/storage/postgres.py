@@ -25,7 +25,7 @@ from playhouse.db_url import parse
 
 from server.accounts.errors import StoreUnavailable
 from server.storage.clock import boottime
-from server.storage.engine import MOST_WAITING, SURVEYS, DatabaseUnusable
+from server.storage.engine import MOST_WAITING, SURVEYS, DatabaseUnusable, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -304,7 +304,3 @@ def is_conflict(error: Exception) -> bool:
 
 def sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def unavailable(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"the database does not answer: {type(error).__name__}")
