@@ -162,7 +162,8 @@ def not_stored(tx: Transaction, refreshed: Refreshed) -> Commit:
         # Its account is EXPIRED, and only the connect flow brings it back: the late pair must not stay live.
         revoke_late(tx, refreshed)
         unread.forget(tx, row.id)
-    else:
+    elif row.generation == refreshed.generation + 1:
+        # An older one comes late from a journal: it was stored, and is spent, or its rival was refreshed since.
         park_candidate(tx, row, refreshed.token_set)
     return Commit.LOST
 

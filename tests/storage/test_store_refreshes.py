@@ -89,6 +89,24 @@ async def test_a_generation_is_stored_once_and_the_loser_is_parked_as_the_candid
     assert not await store.use_candidate(fourth)
 
 
+async def test_a_pair_that_comes_late_is_no_candidate_when_its_grant_was_refreshed_again_since(
+    store: Store, clock: Clock
+) -> None:
+    """The journal may bring what the database had taken after all: sent again, it would look like a stolen token."""
+    await connected(store)
+    clock.offset += DUE
+    [grant] = await claim(store)
+    now = await store.now()
+    journaled = refreshed(grant, token_set(2, expire_time=now), now)
+    assert await store.commit_refresh(journaled) is Commit.STORED
+    [again] = await claim(store)
+    assert await store.commit_refresh(refreshed(again, token_set(3, expire_time=now), now)) is Commit.STORED
+    assert await store.commit_refresh(journaled) is Commit.LOST
+    [last] = await claim(store)
+    assert last.token_set.refresh_token == Secret("rt-canary-3")
+    assert not await store.use_candidate(last)
+
+
 async def test_a_reply_that_nobody_could_read_opens_also_when_a_candidate_has_taken_the_grant_over(
     store: Store, clock: Clock
 ) -> None:
