@@ -51,6 +51,7 @@ COMMIT_SECONDS = 10.0
 """As long as any statement may take. The server has no limit for commits: they wait for a synchronous standby that is
 away for as long as that lasts."""
 CANCEL_SECONDS = 2.0
+"""How long a server has to hear that a commit is given up."""
 CLOSE_SECONDS = 5.0
 """What was begun has so long when the process ends, whatever hangs: a stop must not wait for a database."""
 TRIES = 3
@@ -232,14 +233,12 @@ class PostgresEngine:
 
     def _give_up_commits(self, seconds: float) -> None:
         """Frees the threads of commits that take longer; whoever waits is told that the outcome is not known."""
-        for commit in list(self._commits):
-            if not commit.given_up and time.monotonic() - commit.since > seconds:
-                commit.given_up = True
-                log.error("a commit takes too long; it is given up")
-                try:
-                    commit.connection.cancel_safe(timeout=CANCEL_SECONDS)
-                except psycopg.Error:
-                    cut(commit.connection)
+        until = time.monotonic() - seconds
+        late = [commit for commit in list(self._commits) if commit.since < until and not commit.given_up]
+        if late:
+            # All at once: where nobody answers, each takes its time.
+            with ThreadPoolExecutor(len(late), thread_name_prefix="postgres-cancel") as threads:
+                threads.map(give_up, late)
 
     def _cut_off(self) -> None:
         self._over = True
@@ -290,6 +289,15 @@ class DatabaseClock:
         began = self._steady()
         [now] = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
         self._told = (now.astimezone(UTC), (began + self._steady()) / 2)
+
+
+def give_up(commit: CommitUnderWay) -> None:
+    commit.given_up = True
+    log.error("a commit takes too long; it is given up")
+    try:
+        commit.connection.cancel_safe(timeout=CANCEL_SECONDS)
+    except psycopg.Error:
+        cut(commit.connection)
 
 
 def cut(connection: Any) -> None:

@@ -18,7 +18,7 @@ from server.accounts.model import Status
 from server.storage import postgres
 from server.storage.clock import boottime
 from server.storage.engine import DatabaseUnusable
-from server.storage.postgres import DatabaseClock, PostgresEngine
+from server.storage.postgres import CommitUnderWay, DatabaseClock, PostgresEngine
 from server.storage.schema import CounterRow
 from server.storage.store import Store
 from server.storage.vault import Vault
@@ -367,6 +367,24 @@ async def test_a_stop_does_not_wait_for_a_database_that_stands_still(
         with pytest.raises(StoreUnavailable):
             await each
     assert len(stopped) == 1
+
+
+async def test_commits_that_hang_together_are_given_up_together(one_thread: PostgresEngine) -> None:
+    """One after the other a stop would take two seconds for each, where nobody answers."""
+    all_asked = threading.Barrier(8)
+
+    class Silent:
+        def cancel_safe(self, *, timeout: float) -> None:
+            all_asked.wait(10 * timeout)
+            raise psycopg.OperationalError
+
+        def fileno(self) -> int:
+            raise psycopg.OperationalError
+
+    commits = [CommitUnderWay(Silent(), time.monotonic()) for _ in range(8)]
+    one_thread._commits.update(commits)
+    await asyncio.to_thread(one_thread._give_up_commits, 0.0)
+    assert not all_asked.broken and all(commit.given_up for commit in commits)
 
 
 async def test_a_commit_that_waits_for_a_standby_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
