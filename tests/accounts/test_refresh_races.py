@@ -30,8 +30,10 @@ async def test_a_stop_waits_also_for_a_refresh_on_demand_that_came_behind_one_th
     async with house.gate._queue:  # it waits for its turn
         demand = asyncio.create_task(house.refresher.on_demand(grant, "publisher"))
         await asyncio.sleep(0)
+        waiting = set(house.refresher._running)
         await house.refresher.work_off("twitter")
-        assert await house.refresher._under_way[grant.id] == "not_sent"
+        await asyncio.gather(*house.refresher._running - waiting)
+        assert len(waiting) == house.platform.count("refresh") == 1
         house.clock.offset += timedelta(seconds=10)
         house.platform.answer_next("refresh", go_on)
     await house.platform.until_called("refresh", 2)
