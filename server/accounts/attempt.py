@@ -118,6 +118,10 @@ class Attempts:
         lane.guard.refreshed(grant.id, begun_at)
         return outcome
 
+    async def give_back(self, grant: ClaimedGrant, lane: Lane) -> None:
+        """Ends a claim that nobody began, if there is one. Raises StoreUnavailable."""
+        await self._release(grant, lane, timedelta(), "not sent: the database did not answer its claim")
+
     async def _without_sending(self, grant: ClaimedGrant, lane: Lane, now: datetime) -> str:
         """What becomes of a grant whose refresh token must not be sent now; empty if it may be."""
         if now + self._request_limit > grant.lease_expire_time:

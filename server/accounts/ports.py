@@ -136,6 +136,9 @@ class Store(Protocol):
     Each write is one transaction, with its events in it. Secrets are sealed on the way in and opened on the way out.
     """
 
+    in_doubt: list[ClaimedGrant]
+    """What was claimed without an answer: it may count as sent, and whoever claimed it does not have it."""
+
     async def now(self) -> datetime:
         """The database's time: the one clock of leases, expiries and due times."""
 

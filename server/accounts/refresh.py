@@ -120,6 +120,7 @@ class Refresher:
         try:
             # A claim whose commit is not answered may count as a send that never was: a write without harm goes first.
             await self._store.try_writing()
+            await self._give_back()
         except StoreUnavailable as error:
             log.error("the database takes no writes; nothing is claimed", extra={"why": error.text})
             return False
@@ -154,6 +155,16 @@ class Refresher:
             await self._store.keep_unread(entry)
             return "unknown"
         return OUTCOMES[await self._store.commit_refresh(entry)]
+
+    async def _give_back(self) -> None:
+        """Ends claims that were not answered: after two of them a grant that was never sent would be called lost."""
+        while self._store.in_doubt:
+            grant = self._store.in_doubt.pop()
+            try:
+                await self._attempts.give_back(grant, self._lanes[grant.platform])
+            except (StoreUnavailable, asyncio.CancelledError):
+                self._store.in_doubt.append(grant)
+                raise
 
     async def run_once(self) -> int:
         """One whole round over all platforms, waited for to its end; how many refreshes were begun."""

@@ -22,6 +22,7 @@ from server.accounts.grants import (
     ClaimedRevocation,
     Commit,
     GrantRecord,
+    GrantState,
     IdentityRead,
     NewGrant,
     Refreshed,
@@ -78,6 +79,7 @@ class Store:
         self.clock = engine.clock
         self._statements = Statements()
         self._takes_writes = True
+        self.in_doubt: list[ClaimedGrant] = []
         self.on_change: Callable[[], None] = lambda: None
         """Called after each commit of this process that changes an account."""
         self._served = Served()
@@ -204,12 +206,26 @@ class Store:
     ) -> list[ClaimedGrant]:
         if not await self._read(lambda tx: claims.any_due(tx, platform, refreshable=True)):
             return []
-        return await self._write(lambda tx: claims.claim_due(tx, platform, owner, lease, limit, first_sends_only))
+        return await self._claim(lambda tx: claims.claim_due(tx, platform, owner, lease, limit, first_sends_only))
 
     async def claim_grants(
         self, grant_ids: Sequence[str], *, owner: str, lease: timedelta, min_interval: timedelta | None, caller: str
     ) -> list[ClaimedGrant]:
-        return await self._write(lambda tx: claims.claim_these(tx, grant_ids, owner, lease, min_interval, caller))
+        return await self._claim(lambda tx: claims.claim_these(tx, grant_ids, owner, lease, min_interval, caller))
+
+    async def _claim(self, claim: Callable[[Transaction], list[ClaimedGrant]]) -> list[ClaimedGrant]:
+        claimed: list[ClaimedGrant] = []
+
+        def run(tx: Transaction) -> None:
+            claimed[:] = claim(tx)  # it may run more than once
+
+        try:
+            await self._write(run)
+        except StoreUnavailable:
+            # Who takes over a claim that was never ended adds no send.
+            self.in_doubt += [each for each in claimed if each.found is not GrantState.SENT]
+            raise
+        return claimed
 
     async def commit_refresh(self, refreshed: Refreshed) -> Commit:
         return await self._refreshes.put(refreshed)

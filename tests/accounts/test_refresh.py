@@ -393,6 +393,30 @@ async def test_nothing_more_is_claimed_while_the_outcome_of_commits_is_not_known
     assert "rt-2" in sent(house)
 
 
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_claim_that_the_database_did_not_answer_is_no_send(
+    house: House, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    account = await due_account(house)
+    written_by = house.store._engine.write
+
+    async def unanswered(work: Callable[[Any], Any]) -> Any:
+        if written:
+            await written_by(work)
+        raise StoreUnavailable("the standby is away")
+
+    for _ in range(attempt.MOST_SENDS):
+        with monkeypatch.context() as away:
+            away.setattr(house.store._engine, "write", unanswered)
+            with pytest.raises(StoreUnavailable):
+                await house.refresher.work_off("twitter")
+        assert await house.refresher.can_store()
+        grant = await house.store.grant(account.grant_id)
+        assert grant is not None and (grant.state, grant.sends) == (GrantState.READY, 0)
+    await house.refresher.run_once()
+    assert sent(house) == ["rt-1"]
+
+
 @pytest.mark.parametrize("ends_first", ["the patience", "the process"])
 async def test_a_token_set_is_on_disk_also_where_the_database_never_answers(
     house: House, monkeypatch: pytest.MonkeyPatch, ends_first: str
