@@ -144,8 +144,10 @@ class PostgresEngine:
         self._closed.set()
         self.database.close()
 
-    def _waits_no_more(self, _: asyncio.Future[Any]) -> None:
+    def _waits_no_more(self, written: asyncio.Future[Any]) -> None:
         self._waiting -= 1
+        if not written.cancelled():
+            written.exception()  # asyncio would log it as lost where the caller has given up
 
     async def _look(self, threads: ThreadPoolExecutor, work: Work[T], seconds: float | None) -> T:
         looking = asyncio.get_running_loop().run_in_executor(threads, self._read, work)

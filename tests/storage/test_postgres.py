@@ -1,6 +1,7 @@
 """PostgreSQL: several processes on one database, connections that die, and the database's own time."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -307,6 +308,26 @@ async def test_a_write_whose_caller_gives_up_in_the_queue_is_carried_out(one_thr
     await hanging
     await one_thread.write(lambda _: None)
     assert begun == ["the write"]
+
+
+async def test_a_write_that_fails_when_its_caller_has_given_up_is_no_fault(
+    one_thread: PostgresEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def refused(_: Any) -> None:
+        go_on.wait(30)
+        raise StoreUnavailable("away")
+
+    waiting = asyncio.create_task(one_thread.write(refused))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go_on.set()
+    await one_thread.write(lambda _: None)  # after it
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_behind_a_database_that_hangs_only_so_many_writes_wait(
