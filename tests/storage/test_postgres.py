@@ -410,26 +410,30 @@ async def test_commits_that_hang_together_are_given_up_together(one_thread: Post
 
 async def test_a_commit_that_waits_for_a_standby_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would keep its thread, and the process from ending, until the standby is back."""
-    monkeypatch.setattr(postgres, "COMMIT_SECONDS", 0.2)
+    monkeypatch.setattr(postgres, "CLOSE_SECONDS", 0.2)
     with cluster(f"{FAST} -c synchronous_standby_names=nobody") as server:
         url = f"{server}/postgres"
         with psycopg.connect(url, autocommit=True, options="-c synchronous_commit=local") as beside:
             beside.execute("CREATE TABLE written (number int)")
             engine = PostgresEngine(url, threads=1)
+            first = asyncio.create_task(engine.write(lambda to: to.execute_sql("INSERT INTO written VALUES (1)")))
+            await until_a_commit_waits(beside)
             with monkeypatch.context() as short:
-                short.setattr(postgres, "ANSWER_SECONDS", 0.5)
+                short.setattr(postgres, "COMMIT_SECONDS", 0.0)
                 with pytest.raises(StoreUnavailable):
-                    await engine.write(lambda database: database.execute_sql("INSERT INTO written VALUES (1)"))
-            begun = threading.Event()
-
-            def work(database: Any) -> None:
-                database.execute_sql("INSERT INTO written VALUES (2)")
-                begun.set()
-
-            hanging = asyncio.create_task(engine.write(work))
-            assert await asyncio.to_thread(begun.wait, 20), "its thread is free again"
+                    await first
+            second = asyncio.create_task(engine.write(lambda to: to.execute_sql("INSERT INTO written VALUES (2)")))
+            await until_a_commit_waits(beside)
             async with asyncio.timeout(20):
                 await asyncio.to_thread(engine.close)
             with pytest.raises(StoreUnavailable):
-                await hanging
+                await second
             assert beside.execute("SELECT number FROM written ORDER BY number").fetchall() == [(1,), (2,)]
+
+
+async def until_a_commit_waits(beside: psycopg.Connection[Any]) -> None:
+    """One that is given up before that does not count."""
+    until = time.monotonic() + 20
+    while not beside.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall():
+        assert time.monotonic() < until
+        await asyncio.sleep(0.01)
