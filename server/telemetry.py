@@ -88,7 +88,9 @@ class Metrics:
             "accounts_grants", "Grants by state, as last counted.", ["platform", "state"], registry=self.registry
         )
         self._journal = Gauge(
-            "accounts_journal_entries", "Token sets that the database has not taken yet.", registry=self.registry
+            "accounts_journal_entries",
+            "Answers to refreshes that the database has not taken yet.",
+            registry=self.registry,
         )
         self._certificates = Gauge(
             "accounts_certificate_expire_timestamp_seconds",
