@@ -142,6 +142,8 @@ class PostgresEngine:
             threads.shutdown(wait=True)
         end.cancel()
         self._closed.set()
+        for connection in self._connections.values():
+            connection.close()
         self.database.close()
 
     def _waits_no_more(self, written: asyncio.Future[Any]) -> None:

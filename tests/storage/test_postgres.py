@@ -120,6 +120,26 @@ async def test_a_use_that_is_recorded_while_its_account_is_being_revoked_is_refu
         other.close()
 
 
+async def test_a_closed_engine_leaves_no_connection_behind(on_postgres: PostgresEngine) -> None:
+    engine = PostgresEngine(url_of(on_postgres), threads=3)
+
+    def connections(*_: object) -> int:
+        ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        with psycopg.connect(url_of(on_postgres)) as other:
+            [count] = other.execute(ours).fetchone() or ()
+        return int(count)
+
+    before = connections()
+    for look in (engine.read, engine.write, engine.survey):
+        await asyncio.gather(*(look(lambda database: database.execute_sql("SELECT pg_sleep(0.05)")) for _ in range(3)))
+    assert connections() > before
+    engine.close()
+    until = time.monotonic() + 5
+    while connections() >= before:
+        assert time.monotonic() < until, "the server still has them"
+        await asyncio.sleep(0.02)
+
+
 async def test_connections_that_die_between_two_uses_are_replaced(
     on_postgres: PostgresEngine, vault: Vault, new_id: NewId
 ) -> None:
