@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -16,6 +17,7 @@ from server.storage.store import Store
 from server.storage.token_sets import grant_context
 from server.storage.vault import NONCE, SealBroken, Vault, associated, head_of, split
 from tests.e2e.conftest import whole_service
+from tests.security.acting import acting
 from tests.storage.make import claim, connected
 from tests.storage.rows import sql
 from tests.storage.sealing import due
@@ -86,6 +88,21 @@ async def test_d1_a_token_set_that_was_moved_sends_nothing_and_is_counted(tmp_pa
         for account in (ada, grace, other):
             stored = await whole.app.store.account(account.id)
             assert stored is not None and stored.status is Status.ACTIVE
+
+
+async def test_d1_a_call_whose_token_set_was_moved_is_a_fault_of_ours_and_sends_nothing(tmp_path: Path) -> None:
+    async with acting(tmp_path) as service:
+        engine = service.whole.app.engine
+        grace, other = [await service.whole.connect(name) for name in ("grace", "katherine")]
+        moved = [service.account.id, grace.id]
+        [a, b] = sql(engine, "SELECT grant_id FROM accounts WHERE id IN (?, ?)", moved).fetchall()
+        await swap_rows(engine, a[0], b[0])
+        for number, account_id in enumerate(moved, start=1):
+            refusal = await service.refusal(account_id=account_id)
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+            assert service.whole.app.metrics.registry.get_sample_value("accounts_broken_seals") == number
+        assert service.peer.connections == 0
+        assert (await service.call(account_id=other.id)).status_code == 200, "others go on"
 
 
 # --- D2: ciphertext damaged (hypothesis and every bit and length: tests/storage/test_vault.py)
