@@ -1,6 +1,7 @@
 """Token requests over real sockets, both ways: what was sent, what was not, and what plays no part."""
 
 import asyncio
+import contextlib
 import gzip
 import ipaddress
 import logging
@@ -138,6 +139,28 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_token(
         with pytest.raises(NotSent):
             await send(registered(found.url, sender))
     assert found.received == []
+
+
+@both
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("version", "spoken"), [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)])
+async def test_a_platform_that_speaks_only_an_old_tls_gets_no_token(
+    send: Send,
+    version: ssl.TLSVersion,
+    spoken: bool,
+    sender: Sender,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("certifi.where", lambda: str(certificate))
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
+    old = tls_of(certificate)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version = old.maximum_version = version
+    async with peer(says(http(GOOD)), old) as found:
+        with contextlib.nullcontext() if spoken else pytest.raises(NotSent):
+            await send(registered(found.url, sender))
+    assert len(found.received) == spoken
 
 
 # --- what may have been done
