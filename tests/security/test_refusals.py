@@ -13,12 +13,14 @@ import pytest
 from synposter.accounts.v1 import account_service_pb2 as pb
 from synposter.accounts.v1 import account_service_pb2_grpc, operations_service_pb2_grpc
 from synposter.accounts.v1.operations_service_pb2 import ExplainAccountRequest, ListAuditEventsRequest
+from synposter.accounts.v1.platform_service_pb2 import CallRequest, ListUsageRequest
 
 from server.accounts.callers import Caller, Limits, Permission
 from server.accounts.errors import StoreUnavailable
 from server.accounts.events import EventFilter
 from server.parts import open_engine
 from server.rpc.policy import LINES
+from server.rpc.server import ACCOUNTS, OPERATIONS, PLATFORMS
 from tests.e2e.conftest import PROFILE, Whole, whole_service
 from tests.moulds import cast_postgres
 from tests.rpc.conftest import ID, Edge, bearer, refusal_of
@@ -27,10 +29,11 @@ FOREIGN = "other/1"
 RESTRICTED = """
 [callers.restricted]
 api_keys_sha256 = ["{restricted}"]
-permissions = ["connect", "read", "refresh", "revoke", "delete", "operate"]
+permissions = ["connect", "read", "refresh", "revoke", "delete", "act", "operate"]
 profiles = ["mine/"]
 platforms = ["twitter"]
 return_urls = ["{url}"]
+routes = ["twitter GET /2/users/{{id}}"]
 
 [callers.powerless]
 api_keys_sha256 = ["{powerless}"]
@@ -132,6 +135,37 @@ async def test_each_refusal_names_what_is_wrong_and_is_audited_and_changes_nothi
     ]
     assert all(event.peer.startswith("ipv4:127.0.0.1:") for event in page.events)
     assert PROFILE not in repr(page.events) and FOREIGN not in repr(page.events)
+
+
+async def test_a_foreign_account_is_answered_as_a_missing_one_byte_for_byte(whole: Whole) -> None:
+    foreign = (await whole.connect()).id
+    placeholder = "x" * len(ID)
+
+    def asked(account_id: str) -> list[tuple[str, str, Any]]:
+        return [
+            (ACCOUNTS, "GetAccount", pb.GetAccountRequest(id=account_id)),
+            (ACCOUNTS, "RefreshAccount", pb.RefreshAccountRequest(id=account_id)),
+            (ACCOUNTS, "Revoke", pb.RevokeRequest(id=account_id)),
+            (ACCOUNTS, "BeginConnect", begin(account_id=account_id)),
+            (PLATFORMS, "Call", CallRequest(account_id=account_id, method="GET", path="/2/users/me")),
+            (PLATFORMS, "ListUsage", ListUsageRequest(account_id=account_id)),
+            (OPERATIONS, "ExplainAccount", ExplainAccountRequest(id=account_id)),
+        ]
+
+    async with grpc.aio.insecure_channel(whole.local.target) as channel:
+
+        async def answered(account_id: str) -> list[str]:
+            told = []
+            for service, method, request in asked(account_id):
+                call = channel.unary_unary(f"/{service.full_name}/{method}")(
+                    request.SerializeToString(), metadata=bearer("restricted"), timeout=10
+                )
+                assert await call.code() is grpc.StatusCode.NOT_FOUND, method
+                said = (await call.initial_metadata(), await call.trailing_metadata(), await call.details())
+                told.append(f"{method} {said}".replace(account_id, placeholder))
+            return told
+
+        assert await answered(foreign) == await answered(ID)
 
 
 async def test_operators_who_see_all_profiles_list_refusals_and_the_story_of_an_account_has_none(whole: Whole) -> None:
