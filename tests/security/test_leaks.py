@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import psycopg
 import pytest
 from synposter.accounts.v1 import operations_service_pb2 as ops
 from synposter.accounts.v1.operations_service_pb2_grpc import OperationsServiceStub
@@ -257,5 +258,18 @@ async def test_the_whole_story_on_postgresql_leaves_no_secret_anywhere(
             await nothing_is_found(told)
         dump = subprocess.run([binaries() / "pg_dump", "-d", database], capture_output=True, check=True, timeout=60)
         assert b"grants" in dump.stdout
-        told.witness.outputs = [("dump", dump.stdout, [])]
+        told.witness.outputs = [("dump", dump.stdout, []), *files_of_postgresql(database)]
+        assert {"dump", "base", "pg_wal"} <= {name.partition("/")[0] for name, _, _ in told.witness.outputs}
         assert told.witness.hits() == set()
+
+
+def files_of_postgresql(database: str) -> list[tuple[str, bytes, list[str]]]:
+    """The tables of a database, free space of their pages included, and the log of the cluster, as they are on disk."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
+        found = connection.execute("SELECT setting, oid FROM pg_settings, pg_database WHERE name = 'data_directory'"
+                                   " AND datname = current_database()")  # fmt: skip
+        [[folder, oid]] = found.fetchall()
+    data = Path(folder)
+    paths = [*(data / "base" / str(oid)).rglob("*"), *(data / "pg_wal").rglob("*")]
+    return [(str(path.relative_to(data)), path.read_bytes(), []) for path in paths if path.is_file()]
