@@ -165,7 +165,8 @@ async def test_a_callback_at_another_platforms_path_ends_the_connect(house: Hous
 
 
 @pytest.mark.parametrize(
-    ("promised", "sent"), [("https://x.test", ""), ("https://x.test", "https://x.test/"), ("", "y")]
+    ("promised", "sent"),
+    [("https://x.test", sent) for sent in ("", "https://x.test/", "https://X.test", "http://x.test")] + [("", "y")],
 )
 async def test_an_issuer_that_is_not_the_pinned_one_ends_the_connect(house: House, promised: str, sent: str) -> None:
     house.platform.endpoints = dataclasses.replace(house.platform.endpoints, issuer=promised)
