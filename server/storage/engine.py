@@ -84,7 +84,7 @@ class Engine(Protocol):
 class SqliteEngine:
     """One SQLite file, held by one process; commands that leave leases alone may work beside it (`alone=False`).
 
-    Raises DatabaseInUse when another process holds it, RuntimeError when the SQLite library is too old to be safe.
+    Raises DatabaseInUse when another process holds it, DatabaseUnusable when the SQLite library is too old to be safe.
     """
 
     locks_rows = False
@@ -92,7 +92,8 @@ class SqliteEngine:
     def __init__(self, path: Path, *, alone: bool = True) -> None:
         self.clock = SteadyClock()
         if CySqliteDatabase.server_version < OLDEST_SAFE_SQLITE:
-            raise RuntimeError(f"SQLite {CySqliteDatabase.server_version} can lose commits; 3.51.3 or newer is needed")
+            found, needed = (".".join(map(str, each)) for each in (CySqliteDatabase.server_version, OLDEST_SAFE_SQLITE))
+            raise DatabaseUnusable(f"SQLite {found} can lose commits; {needed} or newer is needed")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = hold(path) if alone else None
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

@@ -8,9 +8,10 @@ from typing import Any
 
 import peewee
 import pytest
+from playhouse.cysqlite_ext import CySqliteDatabase
 
 from server.accounts.errors import StoreUnavailable
-from server.storage.engine import DatabaseInUse, SqliteEngine
+from server.storage.engine import DatabaseInUse, DatabaseUnusable, SqliteEngine
 from server.storage.schema import CounterRow
 
 
@@ -157,6 +158,16 @@ async def test_a_stop_tries_a_locked_file_once_and_not_for_all_that_waits(
 def test_one_file_has_one_process(sqlite: SqliteEngine, tmp_path: Path) -> None:
     with pytest.raises(DatabaseInUse):
         SqliteEngine(tmp_path / "accounts.db")
+
+
+@pytest.mark.parametrize("version", [(3, 7, 0), (3, 40, 1), (3, 51, 2)])
+def test_a_sqlite_that_can_lose_commits_is_not_used_and_makes_no_file(
+    tmp_path: Path, version: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CySqliteDatabase, "server_version", version)
+    with pytest.raises(DatabaseUnusable, match=r"can lose commits; 3\.51\.3 or newer is needed"):
+        SqliteEngine(tmp_path / "folder" / "accounts.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_opened_so_that_a_commit_is_on_disk(sqlite: SqliteEngine) -> None:
