@@ -1,8 +1,10 @@
 """Keys, rows D4 to D6 of the threat table: rotation while it runs, wrong keys at the start, and retired keys."""
 
 import asyncio
+import contextlib
 import json
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +124,14 @@ def edit(keys: Path, change: Callable[[dict[str, Any]], None]) -> None:
     keys.write_text(json.dumps(ring))
 
 
+def contents(local: Local) -> tuple[bytes, list[str]]:
+    """The database file, and what a reader finds in it, who sees the write-ahead log as well."""
+    file = local.folder / "accounts.db"
+    found = file.read_bytes()
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        return found, list(connection.iterdump())
+
+
 DAMAGES = [
     (damage_missing, "keys.json cannot be read"),
     (damage_short, "{id}"),
@@ -141,14 +151,14 @@ async def test_d5_a_wrong_key_stops_the_start_before_a_port_opens_and_changes_no
     ring = KeyRing.load(settings.keys.file)
     damage(settings.keys.file)
     material = json.loads(settings.keys.file.read_text())["keys"][0].get("key") if settings.keys.file.exists() else None
-    before = (local.folder / "accounts.db").read_bytes()
+    before = contents(local)
     began = asyncio.get_running_loop().time()
     with pytest.raises(KeyRingError) as caught:
         await App(settings, run_jobs=False).start()
     assert asyncio.get_running_loop().time() - began < 5
     assert told.format(id=ring.active.id) in str(caught.value)
     assert material is None or material not in str(caught.value)
-    assert (local.folder / "accounts.db").read_bytes() == before
+    assert contents(local) == before
     for part in ("grpc", "http"):
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", local.ports[part]), timeout=1).close()
