@@ -13,10 +13,12 @@ import uuid
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from sandbox.ports import free_port
+from server.storage.postgres import PostgresEngine
 
 FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses=127.0.0.1"
 
@@ -121,3 +123,11 @@ def drop_database(url: str) -> None:
     cluster_url, _, name = url.rpartition("/")
     with psycopg.connect(f"{cluster_url}/postgres", autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def url_of(engine: PostgresEngine) -> str:
+    """Of the database that an engine uses."""
+    connected_to: dict[str, Any] = engine.database.connect_params
+    return (
+        f"postgresql://{connected_to['user']}@{connected_to['host']}:{connected_to['port']}/{engine.database.database}"
+    )

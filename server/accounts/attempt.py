@@ -56,8 +56,9 @@ GRACE_SLACK = timedelta(seconds=5)
 """A retry within a platform's grace that could not be claimed for so long waits as if there were none."""
 
 ASKED_TO_WAIT = "the platform asked us to wait"
+
 SAVE_SECONDS = 5.0
-"""How long a token set waits for the database; what hangs may do so until this process is killed."""
+"""How long an answer waits for the database before the journal has it: what hangs may do so until we are killed."""
 
 SAVE_AGAIN_SECONDS = 1.0
 

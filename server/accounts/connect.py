@@ -23,16 +23,19 @@ from server.accounts.errors import (
     UnknownPlatform,
 )
 from server.accounts.exchange import Exchanger, refusal
-from server.accounts.flow import AuthorizationRequest, AuthorizationResponse, Begun, Phase
+from server.accounts.flow import (
+    EXCHANGE_LIMIT,
+    OUTCOME_KEPT,
+    AuthorizationRequest,
+    AuthorizationResponse,
+    Begun,
+    Phase,
+)
 from server.accounts.gate import Gate
 from server.accounts.model import Account, PlatformRules, Secret
 from server.accounts.ports import NewId, Platform, Store
 
 REQUEST_LIFETIME = timedelta(minutes=10)
-OUTCOME_KEPT = timedelta(minutes=10)
-"""How long the outcome of a connect is told to those who ask again."""
-EXCHANGE_LIMIT = timedelta(seconds=60)
-"""An exchange that has not ended by then has failed."""
 POLL_SECONDS = 0.05
 CROWDED_WAIT = timedelta(minutes=1)
 PENDING_OF_PROFILE = 100

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from server.accounts.model import Secret
+
+OUTCOME_KEPT = timedelta(minutes=10)
+"""How long the outcome of a connect is told to those who ask again."""
+EXCHANGE_LIMIT = timedelta(seconds=60)
+"""An exchange that has not ended by then has failed."""
 
 
 class Phase(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
 from typing import TypeAlias
@@ -180,7 +180,8 @@ class UnreadReply:
     grant_id: str
     generation: int
     """The generation that was spent for it."""
-    reply: bytes
+    reply: bytes = field(repr=False)
+    """As it came: it may hold the only live token set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,9 @@ from typing import Any
 
 from peewee import SQL, fn
 
-from server.accounts.connect import OUTCOME_KEPT
 from server.accounts.errors import Reason
 from server.accounts.events import EventKind
-from server.accounts.flow import Failure, Phase
+from server.accounts.flow import OUTCOME_KEPT, Failure, Phase
 from server.accounts.grants import GrantState
 from server.accounts.model import ErasedAccount, Erasure, PlatformRevocation, Receipt, Status
 from server.storage import requests, revocations

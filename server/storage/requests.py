@@ -12,10 +12,9 @@ from typing import Any
 
 from peewee import Case
 
-from server.accounts.connect import EXCHANGE_LIMIT, OUTCOME_KEPT
 from server.accounts.errors import Reason
 from server.accounts.events import EventKind
-from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
+from server.accounts.flow import EXCHANGE_LIMIT, OUTCOME_KEPT, AuthorizationRequest, Endpoints, Failure, Phase
 from server.accounts.grants import GrantState, NewGrant, TokenSet
 from server.accounts.model import Secret
 from server.storage import accounts, grants, revocations

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from server.accounts.errors import GrantDead, NotSent, OutcomeUnknown, PlatformRefused
-from server.accounts.grants import GrantState, Retry
+from server.accounts.grants import GrantState, Retry, UnreadReply
 from server.accounts.model import Status, StatusReason
 from tests.accounts.conftest import House
 from tests.accounts.due import DUE, due_account, sent
@@ -185,3 +185,8 @@ async def test_a_retry_within_a_known_grace_that_nobody_could_claim_in_time_wait
     house.clock.offset += timedelta(minutes=5)
     await house.refresher.run_once()
     assert sent(house) == []
+
+
+def test_an_answer_that_nobody_could_read_is_in_no_repr() -> None:
+    """It may hold the only live tokens, and what is logged of a failure may show what was at hand."""
+    assert "at-canary" not in repr(UnreadReply("1", 1, b"<html>at-canary"))

@@ -13,7 +13,7 @@ from server.storage.postgres import PostgresEngine
 from tests.accounts.conftest import House
 from tests.accounts.due import DUE
 from tests.accounts.script import CALLER
-from tests.storage.test_postgres import url_of
+from tests.postgres import url_of
 
 
 @pytest.fixture

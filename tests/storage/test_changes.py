@@ -19,9 +19,9 @@ from server.storage.store import Store
 from server.storage.transaction import micros
 from server.storage.vault import Vault
 from tests.conftest import advance
+from tests.postgres import url_of
 from tests.storage.make import connected
 from tests.storage.rows import sql
-from tests.storage.test_postgres import url_of
 
 NewId = Callable[[], str]
 BEGINNING = Mark(0, "")
