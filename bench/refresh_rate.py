@@ -18,7 +18,8 @@ from oauthlib.oauth2 import WebApplicationClient
 
 from server.accounts.grants import NewGrant, TokenSet
 from server.accounts.model import Identity, Secret
-from server.app import App, spare_the_collector
+from server.app import App
+from server.collector import spare_the_collector
 from server.parts import load_settings, new_id
 from server.storage import accounts, grants
 from server.storage.transaction import Transaction

@@ -12,17 +12,18 @@ from typing import Any, TypeAlias
 
 import grpc
 from synposter.accounts.v1 import account_service_pb2 as pb
-from synposter_accounts import Accounts
+from synposter_accounts import Accounts, Listing
 
 from bench.deployments import configure, deployment, process, resident
-from bench.fill import PER_PROFILE, account_id
+from bench.fill import account_id
 from bench.report import Row
 from bench.target import grpc_port
 from bench.watchers import CHANGE
 from sandbox.local import Local
 
 MANY = 2_000
-CHANGES = PER_PROFILE // 2
+CHANGES = 150
+"""To one watcher, and as many to all of them."""
 SETTLE_SECONDS = 2
 
 
@@ -31,8 +32,8 @@ Ask: TypeAlias = Callable[[str], str]
 
 
 def watchers(local: Local, resume_token: str) -> contextlib.AbstractContextManager[Ask]:
-    """Watchers of the first profile, which resume there."""
-    request = pb.WatchAccountsRequest(profile_id="acme/0", resume_token=resume_token).SerializeToString()
+    """Watchers of all accounts, which resume there."""
+    request = pb.WatchAccountsRequest(resume_token=resume_token).SerializeToString()
     method = "/synposter.accounts.v1.AccountService/WatchAccounts"
     return process_of(port=grpc_port(local), method=method, key=local.api_key, request=request.hex())
 
@@ -68,8 +69,8 @@ def delays(ask: Ask, change: Callable[[int], object], numbers: range) -> list[fl
 
 def present(accounts: Accounts) -> str:
     """The token with which a watch resumes here and now."""
-    with accounts.watch("acme/0") as listing:
-        return next(listing).resume_token
+    with accounts.watch() as watch:
+        return next(told.resume_token for told in watch if isinstance(told, Listing) and told.complete)
 
 
 def bare() -> list[float]:
@@ -91,7 +92,7 @@ def p99(times: list[float]) -> float:
 
 
 def watch(_: float) -> list[Row]:
-    with deployment(2 * PER_PROFILE) as local:
+    with deployment(2 * CHANGES) as local:
         configure(local, "[callers.local]", f"[callers.local]\nwatchers = {MANY + 1}")
         local.start_server()
         with Accounts(local.target, local.api_key) as accounts:

@@ -5,74 +5,91 @@ Lines on its input: `open COUNT` opens watches; `next` waits for a change, and p
 
 from __future__ import annotations
 
-import asyncio
 import json
+import selectors
+import struct
 import sys
 import time
-from typing import Any
+from collections import defaultdict
 
-import grpc.aio
-import uvloop
 from synposter.accounts.v1 import account_service_pb2 as pb
 
-CHANNELS = 4
+from bench.http2 import DATA, END_STREAM, Connection, header_block
+
+CONNECTIONS = 4
 AT_ONCE = 100
 """gRPC refuses some of those that come in one burst of over a thousand."""
 CHANGE = pb.WatchAccountsResponse.DESCRIPTOR.fields_by_name["change"].number << 3 | 2
 """The first byte of a response that tells a change."""
 
 
+class Watcher(Connection):
+    """Watches of the same accounts on one connection; each is told something first, and then the changes."""
+
+    def __init__(self, port: int, block: bytes) -> None:
+        super().__init__(port, block)
+        self._begun: set[int] = set()
+        self._parts: defaultdict[int, bytes] = defaultdict(bytes)
+        self.last = 0.0
+
+    def take(self, kind: int, flags: int, stream: int, payload: bytes) -> int:
+        """How many messages ended that are a change, or the first of their watch."""
+        if flags & END_STREAM:
+            raise ConnectionError("a watch ended")
+        if kind != DATA:
+            return 0
+        data, told = self._parts[stream] + payload, 0
+        while len(data) >= 5 and len(data) >= (end := 5 + struct.unpack(">I", data[1:5])[0]):
+            told += stream not in self._begun or data[5] == CHANGE
+            self._begun.add(stream)
+            data = data[end:]
+        self._parts[stream] = data
+        if told:
+            self.last = time.time()
+        return told
+
+
 class Watchers:
-    """Watches of the same accounts; each is told something first, and then the changes."""
+    """All of them."""
 
     def __init__(self, port: int, method: str, key: str, request: bytes) -> None:
-        self._channels = [
-            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("bench.channel", number)])  # else they share one
-            for number in range(CHANNELS)
-        ]
-        self._method, self._request = method, request
-        self._metadata = (("authorization", f"Bearer {key}"),)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._told = asyncio.Semaphore(0)
-        self._last = 0.0
+        self._request = request
+        self._selector = selectors.DefaultSelector()
+        self._watchers = [Watcher(port, header_block(port, method, key)) for _ in range(CONNECTIONS)]
+        for watcher in self._watchers:
+            self._selector.register(watcher.socket, selectors.EVENT_READ, watcher)
+        self._count = 0
 
-    async def open(self, count: int) -> None:
-        while count:
-            some = min(count, AT_ONCE)
-            for number in range(some):
-                method = self._channels[number % CHANNELS].unary_stream(self._method)
-                self._tasks.append(asyncio.create_task(self._watch(method)))
-            for _ in range(some):
-                await self._told.acquire()
-            count -= some
+    def open(self, count: int) -> None:
+        for begun in range(0, count, AT_ONCE):
+            some = min(count - begun, AT_ONCE)
+            for number, watcher in enumerate(self._watchers):
+                watcher.call([self._request] * len(range(number, some, CONNECTIONS)))
+            self._take(some)
+            self._count += some
 
-    async def told(self) -> float:
+    def told(self) -> float:
         """When the last was told of the next change, on the wall clock, which all processes of a machine share."""
-        for _ in self._tasks:
-            await self._told.acquire()
-        return self._last
+        self._take(self._count)
+        return max(watcher.last for watcher in self._watchers)
 
-    async def _watch(self, method: Any) -> None:
-        first = True
-        async for response in method(self._request, metadata=self._metadata):
-            if first or response[0] == CHANGE:
-                self._last = time.time()
-                self._told.release()
-            first = False
+    def _take(self, count: int) -> None:
+        while count > 0:
+            for event, _ in self._selector.select():
+                count -= event.data.receive()
 
 
-async def main() -> None:
+def main() -> None:
     task = json.loads(sys.argv[1])
     watchers = Watchers(task["port"], task["method"], task["key"], bytes.fromhex(task["request"]))
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := (await reader.readline()).decode().split():
-        if line[0] == "open":
-            await watchers.open(int(line[1]))
+    for line in sys.stdin:
+        command, *words = line.split()
+        if command == "open":
+            watchers.open(int(words[0]))
             print("open", flush=True)
         else:
-            print(await watchers.told(), flush=True)
+            print(watchers.told(), flush=True)
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    main()
