@@ -87,7 +87,7 @@ def catches_tokens(tx: Transaction, request: Any) -> bool:
 
 def erase_account(tx: Transaction, account_id: str, erasure: Erasure, supported: bool, ends_user_grant: bool) -> None:
     """Revokes it as Revoke does, and erases it; its tokens stay in the outbox until the platform has confirmed."""
-    if tx.lock(AccountRow.select().where(AccountRow.id == account_id)) is None:
+    if tx.locked(AccountRow, account_id) is None:
         return
     revocations.revoke_account(tx, account_id, erasure.caller, supported, ends_user_grant)
     account = AccountRow.select().where(AccountRow.id == account_id).get(tx.database)

@@ -67,7 +67,7 @@ def add(tx: Transaction, account_id: str, profile_id: str, platform: str, grant:
 
 def get(tx: Transaction, grant_id: str) -> Any:
     """The row, locked, or None."""
-    return tx.lock(GrantRow.select().where(GrantRow.id == grant_id))
+    return tx.locked(GrantRow, grant_id)
 
 
 def record(tx: Transaction, grant_id: str) -> GrantRecord | None:

@@ -136,7 +136,7 @@ def to_request(tx: Transaction, row: Any) -> AuthorizationRequest:
 def answer(
     tx: Transaction, connect_id: str, code: Secret, completion_code_hash: bytes, completion_expire_time: datetime
 ) -> bool:
-    row = tx.lock(RequestRow.select().where(RequestRow.id == connect_id))
+    row = tx.locked(RequestRow, connect_id)
     if row is None:
         return False
     bound = context("code", row.id, row.profile_id, row.platform)
@@ -172,7 +172,7 @@ def start_exchange(tx: Transaction, connect_id: str, expected: Phase) -> bool:
 
 def keep_exchanged(tx: Transaction, request: AuthorizationRequest, token_set: TokenSet) -> bool:
     """Keeps the tokens with the request; if that was given up meanwhile, they go to the outbox, and it says False."""
-    row = tx.lock(RequestRow.select().where(RequestRow.id == request.id))
+    row = tx.locked(RequestRow, request.id)
     if row is None or row.phase != Phase.EXCHANGING:
         # What is forgotten may have been erased with its profile, so its tokens are bound to none.
         revoke_exchanged(tx, "" if row is None else row.profile_id, request.platform, token_set)
@@ -238,7 +238,7 @@ def ended(tx: Transaction, phase: Phase) -> dict[str, Any]:
 
 def complete(tx: Transaction, request: AuthorizationRequest, grant: NewGrant) -> tuple[str, ...] | None:
     """The ids of the accounts that the grant brought; None if the request was given up meanwhile."""
-    row = tx.lock(RequestRow.select().where(RequestRow.id == request.id))
+    row = tx.locked(RequestRow, request.id)
     if row is None or row.phase != Phase.EXCHANGING:
         return None
     superseded = [

@@ -93,7 +93,7 @@ def retire_grant(tx: Transaction, grant: Any, account_id: str, due_us: int | Non
 
 def add_for_retired(tx: Transaction, grant: Any, token_set: TokenSet) -> None:
     """A refresh that was under way when its grant was retired has brought a new pair: it goes the same way."""
-    account = tx.lock(AccountRow.select().where(AccountRow.id == grant.account_id))
+    account = tx.locked(AccountRow, grant.account_id)
     held = account is not None and account.status != Status.REVOKED.value
     add(
         tx,
@@ -111,12 +111,12 @@ def add_for_retired(tx: Transaction, grant: Any, token_set: TokenSet) -> None:
 
 
 def revoke_account(tx: Transaction, account_id: str, caller: str, supported: bool, ends_user_grant: bool) -> None:
-    account = tx.lock(AccountRow.select().where(AccountRow.id == account_id))
+    account = tx.locked(AccountRow, account_id)
     if account is None:
         raise AccountNotFound(account_id)
     if account.status == Status.REVOKED.value:
         return
-    grant = tx.lock(GrantRow.select().where(GrantRow.id == account.grant_id))
+    grant = tx.locked(GrantRow, account.grant_id)
     outcome = platform_outcome(tx, account, grant, supported, ends_user_grant)
     if outcome is PlatformRevocation.PENDING and grant is not None:
         retire_grant(tx, grant, account.id, tx.now_us)
@@ -125,7 +125,7 @@ def revoke_account(tx: Transaction, account_id: str, caller: str, supported: boo
     of_account = RevocationRow.account_id == account.id
     if outcome is PlatformRevocation.NOT_SUPPORTED or outcome is PlatformRevocation.KEPT_FOR_SIBLING:
         RevocationRow.delete().where(of_account).execute(tx.database)
-    elif RevocationRow.update(due_time=tx.now_us).where(of_account).execute(tx.database) or stub_of(tx, account.id):
+    elif RevocationRow.update(due_time=tx.now_us).where(of_account).execute(tx.database) or has_stub(tx, account.id):
         outcome = PlatformRevocation.PENDING
     else:
         outcome = PlatformRevocation.NOTHING_TO_REVOKE
@@ -151,8 +151,12 @@ def platform_outcome(
 
 
 def shares_grant(tx: Transaction, account: Any) -> bool:
-    others = (AccountRow.grant_id == account.grant_id) & (AccountRow.id != account.id)
-    return bool(account.grant_id) and AccountRow.select().where(others).first(tx.database) is not None
+    def query() -> Any:
+        others = (AccountRow.grant_id == slot("grant_id")) & (AccountRow.id != slot("id"))
+        return AccountRow.select(AccountRow.id).where(others).limit(1)
+
+    found = tx.run("shares_grant", query, grant_id=account.grant_id, id=account.id)
+    return bool(account.grant_id) and found.fetchone() is not None
 
 
 def has_sibling(tx: Transaction, account: Any) -> bool:
@@ -163,7 +167,7 @@ def has_sibling(tx: Transaction, account: Any) -> bool:
         & (AccountRow.id != account.id)
         & (AccountRow.status == Status.ACTIVE.value)
     )
-    return AccountRow.select().where(others).first(tx.database) is not None
+    return AccountRow.select(AccountRow.id).where(others).first(tx.database) is not None
 
 
 def any_due(tx: Transaction, platform: str) -> bool:
@@ -212,7 +216,7 @@ def to_claimed(tx: Transaction, row: Any) -> ClaimedRevocation:
 
 
 def finish(tx: Transaction, revocation_id: str) -> None:
-    row = tx.lock(RevocationRow.select().where(RevocationRow.id == revocation_id))
+    row = tx.locked(RevocationRow, revocation_id)
     if row is None:
         return
     RevocationRow.delete().where(RevocationRow.id == row.id).execute(tx.database)
@@ -226,10 +230,14 @@ def hold(tx: Transaction, account_ids: Sequence[str]) -> None:
     RevocationRow.update(due_time=None).where(mine).execute(tx.database)
 
 
-def stub_of(tx: Transaction, account_id: str) -> Any:
-    """What catches the new pair of a refresh that was under way when its grant was retired; or None."""
-    stub = (GrantRow.account_id == account_id) & in_state(GrantState.REVOKING)
-    return GrantRow.select().where(stub).first(tx.database)
+def has_stub(tx: Transaction, account_id: str) -> bool:
+    """Whether something waits for the new pair of a refresh that was under way when its grant was retired."""
+
+    def query() -> Any:
+        stub = (GrantRow.account_id == slot("account_id")) & in_state(GrantState.REVOKING)
+        return GrantRow.select(GrantRow.id).where(stub).limit(1)
+
+    return tx.run("has_stub", query, account_id=account_id).fetchone() is not None
 
 
 def drop_stub(tx: Transaction, grant: Any) -> None:
@@ -252,9 +260,9 @@ def drop_stale_stubs(tx: Transaction) -> None:
 
 def confirm_if_done(tx: Transaction, account_id: str) -> None:
     """A revoked account says CONFIRMED once none of its tokens is left here, nor still to come from a refresh."""
-    waiting = RevocationRow.select().where(RevocationRow.account_id == account_id).first(tx.database)
-    coming = stub_of(tx, account_id)
-    account = tx.lock(AccountRow.select().where(AccountRow.id == account_id))
+    waiting = RevocationRow.select(RevocationRow.id).where(RevocationRow.account_id == account_id).first(tx.database)
+    coming = has_stub(tx, account_id)
+    account = tx.locked(AccountRow, account_id)
     if account is None and not (waiting or coming):
         confirm_erased(tx, account_id)
     if waiting or coming or account is None or account.platform_revocation != PlatformRevocation.PENDING.value:
@@ -281,7 +289,7 @@ def retry(tx: Transaction, revocation_id: str, due_us: int, error: str) -> bool:
 
     One that is held back meanwhile, because its account was connected again, stays so.
     """
-    row = tx.lock(RevocationRow.select().where(RevocationRow.id == revocation_id))
+    row = tx.locked(RevocationRow, revocation_id)
     if row is None:
         return False
     in_vain = row.attempts + 1 >= GIVEN_UP_TRIES and waits_since(tx, row) <= micros(tx.now - GIVEN_UP_AFTER)

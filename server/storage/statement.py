@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from peewee import Database, Value
+from peewee import Database, Model, Value
 
 Row = TypeVar("Row")
 
@@ -31,14 +31,20 @@ class Statement:
 
     def run(self, database: Database, **values: Any) -> Any:
         """A DB-API cursor."""
-        parameters = [values[p.name] if isinstance(p, Slot) else p for p in self._parameters]
-        return database.execute_sql(self.sql, parameters)
+        return database.execute_sql(self.sql, self._filled(values))
+
+    def rows(self, model: type[Model], database: Database, **values: Any) -> list[Any]:
+        """What a statement that selects all of a model finds, as rows of that model."""
+        return list(model.raw(self.sql, *self._filled(values)).execute(database))
 
     def run_in_order(self, database: Database, values: Iterable[Any]) -> Any:
         """With the values of the slots in the order in which they stand in the query; a DB-API cursor."""
         values = iter(values)
         parameters = [next(values) if isinstance(p, Slot) else p for p in self._parameters]
         return database.execute_sql(self.sql, parameters)
+
+    def _filled(self, values: dict[str, Any]) -> list[Any]:
+        return [values[p.name] if isinstance(p, Slot) else p for p in self._parameters]
 
 
 class Statements:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from peewee import Database
+from peewee import Database, Model
 
 from server.accounts.audit import Origin
 from server.accounts.events import DONE, KEPT_FACTS, EventKind
@@ -73,6 +73,16 @@ class Transaction:
         SQLite has one writer, so a row that was read in a transaction is as good as locked.
         """
         return (query.for_update() if self._locks_rows else query).first(self.database)
+
+    def locked(self, model: type[Model], row_id: str) -> Any:
+        """The row of that id, or None; locked likewise. Half of what is written begins with this, so it is compiled."""
+
+        def query() -> Any:
+            row = model.select().where(model._meta.primary_key == slot("id"))
+            return row.for_update() if self._locks_rows else row
+
+        statement = self.statements.get(("locked", model), self.database, query)
+        return next(iter(statement.rows(model, self.database, id=row_id)), None)
 
     def lock_all(self, query: Any) -> list[Any]:
         """The rows of a query, locked."""
