@@ -24,6 +24,7 @@ ROOMS = (
     "app",
     "parts",
     "process",
+    "collector",
     "commands",
     "__main__",
 )
@@ -37,6 +38,7 @@ MAY_USE = {
     "scheduler": {"accounts"},
     "telemetry": {"accounts"},
     "process": set(),
+    "collector": set(),
     "app": set(ROOMS),
     "parts": set(ROOMS),
     "commands": set(ROOMS),
