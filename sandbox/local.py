@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 CONFIG = """\
@@ -85,6 +85,16 @@ class StartFailed(Exception):
     """A process of the deployment did not come up; the text says why."""
 
 
+class Process(Protocol):
+    """What is used of a subprocess.Popen."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: signal.Signals, /) -> None: ...
+
+
 @dataclass
 class Local:
     """The deployment in `folder`. Files that exist are kept; ports are taken from its configuration."""
@@ -99,7 +109,7 @@ class Local:
     """Where the processes write; None is this process's own output."""
 
     def __post_init__(self) -> None:
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Process] = {}
 
     @property
     def config_file(self) -> Path:
@@ -199,6 +209,11 @@ class Local:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
+    @staticmethod
+    def launch(command: list[str], output: IO[bytes] | None) -> Process:
+        """In a group of its own: Ctrl-C reaches this process alone, which then stops the others in order."""
+        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+
     def stop(self) -> None:
         for name in reversed(list(self._processes)):
             self.kill(name, signal.SIGTERM)
@@ -223,10 +238,7 @@ class Local:
     def _run(self, name: str, command: list[str], url: str) -> None:
         if answers(url):
             raise StartFailed(f"something else answers at {url}; the ports are in {self.config_file}")
-        output = self.log or None
-        # A group of its own: Ctrl-C reaches this process alone, which then stops the others in order.
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        self._processes[name] = process
+        process = self._processes[name] = self.launch(command, self.log)
         until = time.monotonic() + READY_SECONDS
         while not answers(url):
             if process.poll() is not None:

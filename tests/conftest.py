@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 import uuid_utils
 
+from sandbox.local import Local
 from server.storage.clock import Clock
 from server.storage.engine import Engine, SqliteEngine
 from server.storage.keyring import KeyRing
 from server.storage.postgres import PostgresEngine
 from server.storage.store import Store
 from server.storage.vault import Vault
+from tests.forked import launch
 from tests.moulds import cast_postgres, cast_ring, cast_sqlite
 from tests.postgres import NoPostgres, cluster, drop_database
+
+
+@pytest.fixture(autouse=True)
+def forked_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("exec") is None:
+        monkeypatch.setattr(Local, "launch", staticmethod(launch))
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from sandbox.demo import Demo
 from sandbox.local import Local
 from sandbox.run import hints
 
+pytestmark = pytest.mark.exec
+
 GRPCURL = str(Path(sys.executable).parent / "grpcurl")
 PATIENCE = 20.0
 

@@ -26,6 +26,8 @@ from tests.postgres import binaries, cluster, fresh_database
 from tests.rpc.conftest import bearer
 from tests.security.witness import MARKED, Recorder, Witness
 
+pytestmark = pytest.mark.exec
+
 PROFILE = "acme/ada"
 STRANGERS_KEY = "a-strangers-key-canary-0123456789"
 

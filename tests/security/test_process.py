@@ -16,6 +16,8 @@ from sandbox.ports import free_port
 from tests.moulds import furnish
 from tests.rpc.conftest import ID, bearer
 
+pytestmark = pytest.mark.exec
+
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 
 
