@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from abc import ABC, abstractmethod
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0x0, 0x1, 0x4, 0x6, 0x7, 0x8
@@ -44,7 +45,7 @@ def header_block(port: int, method: str, key: str) -> bytes:
     return b"".join(literal(name, value) for name, value in fields)
 
 
-class Connection:
+class Connection(ABC):
     """One connection to loopback, whose calls are all of one method."""
 
     def __init__(self, port: int, block: bytes) -> None:
@@ -96,9 +97,9 @@ class Connection:
             self._unacknowledged = 0
         return taken
 
+    @abstractmethod
     def take(self, kind: int, flags: int, stream: int, payload: bytes) -> int:
         """A frame of one of the calls."""
-        raise NotImplementedError
 
     def _control(self, kind: int, flags: int, payload: bytes) -> None:
         if kind == SETTINGS and not flags & ACK:

@@ -6,7 +6,7 @@ import gc
 from typing import Final
 
 COLLECT_AFTER: Final = (5_000, 20, 100)
-"""New objects, youngest generations and middle ones. A call leaves five that refer to each other."""
+"""New objects, youngest generations and middle ones. A call leaves six in a circle, its request not among them."""
 
 
 def spare_the_collector() -> None:

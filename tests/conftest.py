@@ -22,6 +22,7 @@ from tests.postgres import NoPostgres, cluster, drop_database
 
 @pytest.fixture(autouse=True)
 def forked_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers and sandboxes are forks, unless the test is marked `exec`."""
     if request.node.get_closest_marker("exec") is None:
         monkeypatch.setattr(Local, "launch", staticmethod(launch))
 

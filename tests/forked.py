@@ -51,6 +51,7 @@ def launch(command: list[str], output: IO[bytes] | None) -> Forked | subprocess.
 
 
 def run(words: Sequence[str], output: str, folder: str, environ: Mapping[str, str]) -> None:
+    """In the fork: what `python -m` with these words would do there."""
     os.setsid()
     file = os.open(output, os.O_WRONLY | os.O_APPEND)
     for standard in (1, 2):
@@ -59,5 +60,5 @@ def run(words: Sequence[str], output: str, folder: str, environ: Mapping[str, st
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
-    sys.argv = [words[0], *words[1:]]
+    sys.argv = list(words)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from traceback import clear_frames
 from typing import Any, Final, NoReturn
 
 from google.protobuf.message import DecodeError, Message
@@ -77,10 +78,12 @@ def guarded(
             return response.SerializeToString()  # type: ignore[no-any-return]
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)
-            await refuse(context, error)
+            refusal = refusal_of(error)
         finally:
             if turn is not None:
                 turn.release()
+        raw, request = b"", None
+        return await refuse(context, refusal)
 
     return call
 
@@ -135,15 +138,19 @@ def guarded_stream(
                 async for response in responses:
                     await context.write(encoded(response, line, limits))
         except asyncio.CancelledError as cancelled:
-            for cut_off in cancelled.args:
-                if isinstance(cut_off, CutOff):
-                    error = cut_off.error or StreamCutOff("the stream was not read")
-                    policy.refused(method, caller, origin, raw, error)
-                    await refuse(context, error)
-            raise
+            cut_offs = [each for each in cancelled.args if isinstance(each, CutOff)]
+            if not cut_offs:
+                raise
+            why = cut_offs[0].error or StreamCutOff("the stream was not read")
+            policy.refused(method, caller, origin, raw, why)
+            refusal = refusal_of(why)
         except Exception as error:
             policy.refused(method, caller, origin, raw, error)
-            await refuse(context, error)
+            refusal = refusal_of(error)
+        else:
+            return
+        raw, request = b"", None
+        await refuse(context, refusal)
 
     return call
 
@@ -173,7 +180,16 @@ def parser(message: type[Message], largest: int) -> Parse:
     return parse
 
 
-async def refuse(context: Context, error: Exception) -> NoReturn:
-    """Ends the call with the error's status: the only place that does."""
-    status = rpc_status.to_status(status_of(error))
-    await context.abort(status.code, status.details, status.trailing_metadata)
+def refusal_of(error: Exception) -> Any:
+    """The status that says it. What the error's frames hold is let go of: a task that failed and its error hold each
+    other, and a request of 8 MiB with them, until the garbage collector comes."""
+    refusal = rpc_status.to_status(status_of(error))
+    clear_frames(error.__traceback__)
+    return refusal
+
+
+async def refuse(context: Context, refusal: Any) -> NoReturn:
+    """Ends the call: the only place that does. Outside of any `except`, and when the caller's frame holds no request
+    any more: grpc keeps the exception of an abort in a circle with the call, and with it all that the exception holds.
+    """
+    await context.abort(refusal.code, refusal.details, refusal.trailing_metadata)

@@ -118,7 +118,7 @@ def is_ours(tx: Transaction, chain: Any, owner: str) -> bool:
 
 
 def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
-    chain = tx.lock(ChainRow.select().where(ChainRow.name == CHAIN))
+    chain = tx.locked(ChainRow, CHAIN)
     if not is_ours(tx, chain, owner):
         return 0
     # Whoever has a row locked is erasing its personal part; it is linked the next time, as it is then.
@@ -170,7 +170,7 @@ def prune(tx: Transaction, before: datetime, limit: int) -> int:
 
     It stops before a link whose event is missing: what is broken stays to be seen.
     """
-    chain = tx.lock(ChainRow.select().where(ChainRow.name == CHAIN))
+    chain = tx.locked(ChainRow, CHAIN)
     old = []
     for each, event in next_links(tx.database, chain.start_position, limit):
         if event is None or event.time > micros(before):

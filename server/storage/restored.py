@@ -104,7 +104,7 @@ def shown(us: int) -> str:
 
 def serve(tx: Transaction) -> int:
     """Notes that the database is served now, unless it has gone back; until when. Raises GoneBack."""
-    tx.lock(CounterRow.select().where(CounterRow.name == SERVED))
+    tx.locked(CounterRow, SERVED)
     refuse_gone_back(tx)
     return serve_until(tx.database, tx.now_us)
 

@@ -155,8 +155,9 @@ def shares_grant(tx: Transaction, account: Any) -> bool:
         others = (AccountRow.grant_id == slot("grant_id")) & (AccountRow.id != slot("id"))
         return AccountRow.select(AccountRow.id).where(others).limit(1)
 
-    found = tx.run("shares_grant", query, grant_id=account.grant_id, id=account.id)
-    return bool(account.grant_id) and found.fetchone() is not None
+    if not account.grant_id:
+        return False
+    return tx.run("shares_grant", query, grant_id=account.grant_id, id=account.id).fetchone() is not None
 
 
 def has_sibling(tx: Transaction, account: Any) -> bool:
@@ -275,7 +276,7 @@ def confirm_if_done(tx: Transaction, account_id: str) -> None:
 
 def confirm_erased(tx: Transaction, account_id: str) -> None:
     """The same for an account that is erased: its receipt says so."""
-    row = tx.lock(ErasedAccountRow.select().where(ErasedAccountRow.account_id == account_id))
+    row = tx.locked(ErasedAccountRow, account_id)
     if row is None or row.platform_revocation != PlatformRevocation.PENDING.value:
         return
     ErasedAccountRow.update(platform_revocation=PlatformRevocation.CONFIRMED.value, update_time=tx.now_us).where(

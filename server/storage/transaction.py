@@ -74,15 +74,15 @@ class Transaction:
         """
         return (query.for_update() if self._locks_rows else query).first(self.database)
 
-    def locked(self, model: type[Model], row_id: str) -> Any:
-        """The row of that id, or None; locked likewise. Half of what is written begins with this, so it is compiled."""
+    def locked(self, model: type[Model], key: str) -> Any:
+        """The row with that primary key, or None; locked likewise. Most writes begin with this, so it is compiled."""
 
         def query() -> Any:
-            row = model.select().where(model._meta.primary_key == slot("id"))
+            row = model.select().where(model._meta.primary_key == slot("key"))
             return row.for_update() if self._locks_rows else row
 
         statement = self.statements.get(("locked", model), self.database, query)
-        return next(iter(statement.rows(model, self.database, id=row_id)), None)
+        return next(iter(statement.rows(model, self.database, key=key)), None)
 
     def lock_all(self, query: Any) -> list[Any]:
         """The rows of a query, locked."""
