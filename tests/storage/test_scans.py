@@ -1,10 +1,11 @@
-"""What runs beside callers finds its rows by an index: with a million accounts, going through them takes seconds."""
+"""How statements are planned: by an index, since going through a million accounts takes seconds, and once."""
 
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import cysqlite
 import pytest
 
 from server.accounts.calls import Use
@@ -80,3 +81,24 @@ async def test_nothing_goes_through_all_the_accounts_grants_or_events(
                 if step[0] == "SCAN" and named.get(step[1], step[1]) in LARGE and step[-1] not in FEW:
                     scans.append((step, sql))
     assert scans == []
+
+
+async def test_a_statement_is_parsed_once_whatever_values_it_is_run_with(
+    sqlite: SqliteEngine, vault: Vault, new_id: Callable[[], str]
+) -> None:
+    parsed = 0
+
+    def count(*_: Any) -> int:
+        nonlocal parsed
+        parsed += 1
+        return cysqlite.SQLITE_OK
+
+    store = Store(sqlite, vault, new_id)
+    one, other = [await connected(store, profile_id=profile_id) for profile_id in ("p1", "p2")]
+    sqlite.database.connection().authorizer(count)
+    await store.account_at_hand(one.id)
+    first = parsed
+    await store.account_at_hand(other.id)
+    await store.account_at_hand("nobody")
+    assert first > 0
+    assert parsed == first
