@@ -155,7 +155,7 @@ class App:
             await api.close()
         await self.sender.close()
         try:
-            async with TimeLimit(FAREWELL_SECONDS, StoreUnavailable("the database does not answer in time")):
+            with TimeLimit(FAREWELL_SECONDS, StoreUnavailable("the database does not answer in time")):
                 await self.served.keep()
                 await self.refusals.work_off(leaving=True)
                 await self.keys.leave()

@@ -122,7 +122,7 @@ class Actor:
         """
         seconds = call.timeout.total_seconds()
         until = time.monotonic() + (seconds if left is None else min(seconds, left - MARGIN_SECONDS))
-        async with TimeLimit(until - time.monotonic(), TimeOver("the account was not found in time; nothing was sent")):
+        with TimeLimit(until - time.monotonic(), TimeOver("the account was not found in time; nothing was sent")):
             account, at_hand = await self._reader.get_at_hand(caller, call.account_id)
         one = self._let_through(caller, call, account, at_hand, until)
         if call.refuse_if_limited:
@@ -211,7 +211,7 @@ class Actor:
 
     async def _made_ready(self, one: UnderWay) -> TokenSet:
         """The token to send it with; from now on it is recorded that it is about to be sent."""
-        async with TimeLimit(one.left, TimeOver("no fresh token or no record of it came in time; nothing was sent")):
+        with TimeLimit(one.left, TimeOver("no fresh token or no record of it came in time; nothing was sent")):
             lifetime = one.call.min_remaining_lifetime
             token_set = await self._fresh.token_set(one.account, lifetime, one.caller.name, one.at_hand)
             check_not_paused(one.account.platform, one.lane)
@@ -247,7 +247,7 @@ class Actor:
         A 401 may be late: everything is read again before anything is made of it.
         """
         try:
-            async with TimeLimit(one.left, TimeOver("nothing newer came in time")):
+            with TimeLimit(one.left, TimeOver("nothing newer came in time")):
                 account, another = await self._fresh.newer(one.account, refused)
                 if another is None and not self._is_in_vain(account):
                     account, another = await self._fresh.another(account, refused, one.caller.name)
@@ -268,7 +268,7 @@ class Actor:
     async def _remember_in_vain(self, one: UnderWay, refused: TokenSet) -> None:
         """Unless that token was replaced or taken back meanwhile as well: then its 401 says nothing of the newest."""
         try:
-            async with TimeLimit(one.left, TimeOver("nobody knows in time")):
+            with TimeLimit(one.left, TimeOver("nobody knows in time")):
                 account, another = await self._fresh.newer(one.account, refused)
         except TimeOver:
             return

@@ -180,7 +180,7 @@ class Attempts:
     async def _persisted(self, entry: Refreshed | UnreadReply, write: Callable[[], Awaitable[T]]) -> T | None:
         while True:
             try:
-                async with TimeLimit(SAVE_SECONDS, StoreUnavailable("the database does not answer in time")):
+                with TimeLimit(SAVE_SECONDS, StoreUnavailable("the database does not answer in time")):
                     return await write()
             except Exception as error:
                 # Whatever is wrong with the database, what it did not take is kept elsewhere.

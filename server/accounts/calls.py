@@ -14,6 +14,8 @@ from server.accounts.rate_limits import RateLimit
 
 LARGEST_BODY: Final = 8 * 1024 * 1024
 """Of a request, and of an answer once it is unpacked."""
+USUAL_TIMEOUT: Final = timedelta(seconds=30)
+USUAL_LIFETIME: Final = timedelta(seconds=60)
 MOST_IN_FLIGHT: Final = 1_024
 """Calls to one platform at once, unless the settings say otherwise."""
 
@@ -31,8 +33,8 @@ class ApiCall:
     """With names in lower case, each once."""
     content_type: str = ""
     body: bytes = b""
-    timeout: timedelta = timedelta(seconds=30)
-    min_remaining_lifetime: timedelta = timedelta(seconds=60)
+    timeout: timedelta = USUAL_TIMEOUT
+    min_remaining_lifetime: timedelta = USUAL_LIFETIME
     refuse_if_limited: bool = False
 
 

@@ -7,7 +7,6 @@ segment. So what was matched here is what the platform gets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,10 +16,11 @@ SAFE: Final = frozenset({"GET", "HEAD"})
 LONGEST_PATH: Final = 1024
 # The unreserved characters of RFC 3986, and the colon of LinkedIn's URNs. In no place can they end a segment, a host or
 # an encoding.
-SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:-]+\Z")
+SEGMENT: Final = re.compile(r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:-]+")
+PATH: Final = re.compile(f"(?:/{SEGMENT.pattern})+")
 VARIABLE: Final = re.compile(r"\{[a-z_]{1,40}\}\Z")
 # Such a segment leads to an OAuth endpoint: /2/oauth2/token, /oauth/v2/accessToken, /oauth/revoke.
-OAUTH: Final = re.compile(r"oauth[0-9.]*\Z", re.IGNORECASE)
+OAUTH: Final = re.compile(r"/oauth[0-9.]*(?:/|\Z)", re.IGNORECASE)
 
 
 class NotARoute(ValueError):
@@ -42,9 +42,9 @@ class Route:
         if method not in METHODS:
             raise NotARoute(f"{method!r} is none of {', '.join(METHODS)}")
         first, *segments = template.split("/")
-        if first or not segments or not all(VARIABLE.match(each) or SEGMENT.match(each) for each in segments):
+        if first or not segments or not all(VARIABLE.match(each) or SEGMENT.fullmatch(each) for each in segments):
             raise NotARoute(f"{template!r} is no path such as /2/users/{{id}}/tweets")
-        if is_oauth(segments):
+        if OAUTH.search(template):
             raise NotARoute(f"{template!r} is an OAuth endpoint, which nobody may call")
         return cls(method, template, tuple("" if VARIABLE.match(each) else each for each in segments))
 
@@ -57,20 +57,18 @@ class Route:
         )
 
     def matches(self, method: str, segments: tuple[str, ...]) -> bool:
-        return (
-            method == self.method
-            and len(segments) == len(self._segments)
-            and all(mine in ("", its) for mine, its in zip(self._segments, segments, strict=True))
-        )
+        if method != self.method or len(segments) != len(self._segments):
+            return False
+        return segments == self._segments or all(map(is_met, self._segments, segments))
 
 
 def segments_of(path: str) -> tuple[str, ...] | None:
     """The segments of a path, or None if it is not one that may be sent."""
-    first, *segments = path.split("/")
-    if first or len(path) > LONGEST_PATH or not segments or not all(map(SEGMENT.match, segments)):
+    if len(path) > LONGEST_PATH or not PATH.fullmatch(path) or OAUTH.search(path):
         return None
-    return None if is_oauth(segments) else tuple(segments)
+    return tuple(path[1:].split("/"))
 
 
-def is_oauth(segments: Iterable[str]) -> bool:
-    return any(OAUTH.match(each) for each in segments)
+def is_met(mine: str, its: str) -> bool:
+    """Whether a segment of a template stands for one of a path."""
+    return mine in ("", its)

@@ -6,7 +6,7 @@ import asyncio
 
 
 class TimeLimit:
-    """`async with TimeLimit(seconds, otherwise)`; raises `otherwise`.
+    """`with TimeLimit(seconds, otherwise)`, around what is awaited; raises `otherwise`.
 
     As asyncio.timeout, at half its cost (2.7 in place of 5.2 us, measured): each call has several.
     """
@@ -17,13 +17,14 @@ class TimeLimit:
         self._seconds = seconds
         self._otherwise = otherwise
 
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None, "it runs in a task"  # noqa: S101
         self._task, self._cancelling, self._over = task, task.cancelling(), False
-        self._timer = self._begin(asyncio.get_running_loop())
+        self._timer = self._begin(loop)
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._timer.cancel()
         # A cancellation by somebody else goes on.
         if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:

@@ -34,9 +34,8 @@ class ApiSender:
     async def send(self, request: ApiRequest, token: Secret, limit: timedelta) -> HttpReply:
         """The reply, unpacked, within `limit`. Raises NotSent, OutcomeUnknown, AnswerWithheld."""
         try:
-            async with (
-                AnswerLimit(limit),
-                self._opened().request(
+            with AnswerLimit(limit):
+                async with self._opened().request(
                     request.method,
                     request.url,
                     headers={**request.headers, "authorization": f"Bearer {token.reveal()}"},
@@ -44,13 +43,12 @@ class ApiSender:
                     skip_auto_headers=("content-type",),
                     allow_redirects=False,
                     timeout=connect_timeout(limit),
-                ) as response,
-            ):
-                if not is_final(response.status):
-                    response.close()
-                    raise OutcomeUnknown(f"no answer: status {response.status}", status=response.status)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return HttpReply(response.status, await unpacked(response), headers)
+                ) as response:
+                    if not is_final(response.status):
+                        response.close()
+                        raise OutcomeUnknown(f"no answer: status {response.status}", status=response.status)
+                    headers = {name.lower(): value for name, value in response.headers.items()}
+                    return HttpReply(response.status, await unpacked(response), headers)
         except NEVER_SENT as error:
             raise NotSent(f"not sent: {type(error).__name__}") from None
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
@@ -88,7 +86,8 @@ async def unpacked(response: aiohttp.ClientResponse) -> bytes:
         raise AnswerWithheld(response.status, "encoding")
     unpacker = None if encoding in ("identity", "") else zlib.decompressobj(GZIP_OR_ZLIB)
     body = bytearray()
-    while chunk := await response.content.read(READ_SIZE):
+    while not response.content.at_eof():
+        chunk = await response.content.read(READ_SIZE)
         try:
             body += chunk if unpacker is None else unpacker.decompress(chunk, LARGEST_BODY + 1 - len(body))
         except zlib.error:

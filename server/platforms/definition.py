@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from server.accounts.model import Identity
@@ -61,7 +62,7 @@ class RateLimitHeaders:
     """Whether all accounts share the limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ApiRules:
     """What callers may send to the API on accounts' behalf, and what of its answers they are told."""
 
@@ -76,6 +77,12 @@ class ApiRules:
     """
     path_characters: str = ""
     """Allowed in paths beside the unreserved ones, and sent percent-encoded."""
+
+    @cached_property
+    def told_headers(self) -> frozenset[str]:
+        """Those of answers that callers are told, beside those that are harmless everywhere."""
+        of_limits = ((each.limit, each.remaining, each.reset) for each in self.rate_limits)
+        return self.response_headers.union(*of_limits)
 
 
 def needs(*scopes: str, routes: Sequence[str]) -> Scopes:

@@ -88,24 +88,22 @@ class Sender:
         """The reply, whatever its status, within `limit`. Raises NotSent, or OutcomeUnknown with what arrived."""
         received, status = bytearray(), None
         try:
-            async with (
-                AnswerLimit(limit),
-                self._opened().request(
+            with AnswerLimit(limit):
+                async with self._opened().request(
                     request.method,
                     request.url,
                     headers=request.headers,
                     data=request.body or None,
                     allow_redirects=False,
                     timeout=connect_timeout(limit),
-                ) as response,
-            ):
-                status = response.status
-                while chunk := await response.content.read(READ_SIZE):
-                    received += chunk
-                    if len(received) > LARGEST_REPLY:
-                        raise OutcomeUnknown("the reply is too large", status=status, reply=bytes(received))
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return HttpReply(status, bytes(received), headers)
+                ) as response:
+                    status = response.status
+                    while chunk := await response.content.read(READ_SIZE):
+                        received += chunk
+                        if len(received) > LARGEST_REPLY:
+                            raise OutcomeUnknown("the reply is too large", status=status, reply=bytes(received))
+                    headers = {name.lower(): value for name, value in response.headers.items()}
+                    return HttpReply(status, bytes(received), headers)
         except NEVER_SENT as error:
             raise NotSent(f"not sent: {type(error).__name__}") from None
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:

@@ -12,7 +12,7 @@ from typing import Final
 
 from synposter.accounts.v1 import platform_service_pb2 as pb
 
-from server.accounts.calls import LARGEST_BODY, ApiCall
+from server.accounts.calls import LARGEST_BODY, USUAL_LIFETIME, USUAL_TIMEOUT, ApiCall
 from server.accounts.errors import InvalidField
 from server.accounts.routes import METHODS, SAFE, segments_of
 from server.rpc import fields
@@ -38,7 +38,6 @@ def call(request: pb.CallRequest) -> ApiCall:
     segments = segments_of(request.path)
     if segments is None:
         raise InvalidField("path", "must be like /2/users/12, with segments of [A-Za-z0-9._~-], and no OAuth endpoint")
-    optional = {"timeout": timeout(request), "min_remaining_lifetime": fields.min_remaining_lifetime(request)}
     return ApiCall(
         account_id=fields.account_id(request.account_id, "account_id"),
         method=request.method,
@@ -47,8 +46,9 @@ def call(request: pb.CallRequest) -> ApiCall:
         headers=tuple(headers(request)),
         content_type=content_type(request),
         body=body(request),
+        timeout=timeout(request),
+        min_remaining_lifetime=min_remaining_lifetime(request),
         refuse_if_limited=request.refuse_if_limited,
-        **{name: given for name, given in optional.items() if given is not None},
     )
 
 
@@ -103,10 +103,14 @@ def body(request: pb.CallRequest) -> bytes:
     return request.body
 
 
-def timeout(request: pb.CallRequest) -> timedelta | None:
-    """None where it is not set."""
+def min_remaining_lifetime(request: pb.CallRequest) -> timedelta:
+    given = fields.min_remaining_lifetime(request)
+    return USUAL_LIFETIME if given is None else given
+
+
+def timeout(request: pb.CallRequest) -> timedelta:
     if not request.HasField("timeout"):
-        return None
+        return USUAL_TIMEOUT
     given = request.timeout
     if given.seconds < 0 or given.nanos < 0 or given.seconds > MOST_TIMEOUT.total_seconds():
         raise InvalidField("timeout", "must be from 0.1 to 120 seconds")

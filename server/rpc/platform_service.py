@@ -48,7 +48,8 @@ class PlatformService:
 def to_response(answer: ApiAnswer) -> pb.CallResponse:
     response = pb.CallResponse(status_code=answer.status, body=answer.body)
     for name, value in answer.headers:
-        response.headers.add(name=name, value=value)
+        header = response.headers.add()
+        header.name, header.value = name, value
     limit = tightest(answer.rate_limits)
     if limit is not None:
         response.rate_limit.limit, response.rate_limit.remaining = limit.limit, limit.remaining

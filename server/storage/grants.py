@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from peewee import Database
+
 from server.accounts.events import EventKind
 from server.accounts.grants import (
     AtHand,
@@ -26,7 +28,7 @@ from server.accounts.grants import (
 from server.accounts.model import Account, StatusReason
 from server.storage import accounts, revocations, unread
 from server.storage.schema import AccountRow, GrantRow
-from server.storage.statement import slot
+from server.storage.statement import Statements, slot
 from server.storage.swap import swap
 from server.storage.token_sets import grant_context, open_candidate, open_grant, pack
 from server.storage.transaction import Transaction, instant, micros, optional_instant, optional_micros
@@ -107,13 +109,14 @@ def select_newest() -> Any:
     return GrantRow.select(*NEWEST).where(GrantRow.id == slot("grant_id"))
 
 
-def at_hand(tx: Transaction, account_id: str) -> tuple[Account, AtHand] | None:
+def at_hand(database: Database, statements: Statements, vault: Vault, account_id: str) -> tuple[Account, AtHand] | None:
     """An account and its newest token set, in one look: it is read for each call on an account's behalf."""
-    found = tx.run("at_hand", select_at_hand, account_id=account_id).fetchone()
+    statement = statements.get("at_hand", database, select_at_hand)
+    found = statement.run(database, account_id=account_id).fetchone()
     if found is None:
         return None
     width = len(NEWEST)
-    return accounts.to_account(found[width:]), partial(opened, tx.vault, Newest(*found[:width]))
+    return accounts.to_account(found[width:]), partial(opened, vault, Newest(*found[:width]))
 
 
 def select_at_hand() -> Any:

@@ -114,7 +114,9 @@ class Store:
         return await self._engine.read(lambda database: accounts.get(database, self._statements, account_id))
 
     async def account_at_hand(self, account_id: str) -> tuple[Account, AtHand] | None:
-        return await self._read(lambda tx: grants.at_hand(tx, account_id))
+        return await self._engine.read(
+            lambda database: grants.at_hand(database, self._statements, self._vault, account_id)
+        )
 
     async def accounts(self, account_ids: Sequence[str]) -> tuple[Account, ...]:
         return await self._engine.read(lambda database: accounts.several(database, self._statements, account_ids))

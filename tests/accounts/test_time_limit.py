@@ -22,7 +22,7 @@ def run(work) -> float:
 
 
 async def limited(seconds: float, work) -> None:
-    async with TimeLimit(seconds, TimeOver("it is too late")):
+    with TimeLimit(seconds, TimeOver("it is too late")):
         await work
 
 

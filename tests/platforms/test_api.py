@@ -30,7 +30,7 @@ def call(path: str, method: str = "GET", **more: object) -> ApiCall:
 
 def url(definition: OAuth2Platform, path: str, **more: object) -> str:
     base = Origin.of(definition.api_base)
-    return str(build(definition.api, base, frozenset(), call(path, **more)).url)
+    return str(build(definition.api, base, (), call(path, **more)).url)
 
 
 @each_platform

@@ -395,9 +395,8 @@ def tls_of(certificate: Path) -> ssl.SSLContext:
 
 
 async def test_what_takes_longer_is_cut_off_and_the_task_goes_on() -> None:
-    with pytest.raises(TimeoutError):
-        async with AnswerLimit(timedelta(seconds=0.02)):
-            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError), AnswerLimit(timedelta(seconds=0.02)):
+        await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None and not task.cancelling()
     await asyncio.sleep(0)
@@ -405,7 +404,7 @@ async def test_what_takes_longer_is_cut_off_and_the_task_goes_on() -> None:
 
 async def test_a_cancellation_by_somebody_else_stays_one_also_when_the_time_is_over() -> None:
     async def limited() -> None:
-        async with AnswerLimit(timedelta(seconds=0.02)):
+        with AnswerLimit(timedelta(seconds=0.02)):
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -418,6 +417,6 @@ async def test_a_cancellation_by_somebody_else_stays_one_also_when_the_time_is_o
 
 
 async def test_what_is_done_in_time_is_not_cut_off_afterwards() -> None:
-    async with AnswerLimit(timedelta(seconds=0.02)):
+    with AnswerLimit(timedelta(seconds=0.02)):
         pass
     await asyncio.sleep(0.05)
