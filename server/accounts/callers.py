@@ -57,7 +57,10 @@ class Caller:
 
     def route(self, platform: str, method: str, segments: tuple[str, ...]) -> Route | None:
         """Its first route that a request matches."""
-        return next((each for each in self.routes.get(platform, ()) if each.matches(method, segments)), None)
+        for route in self.routes.get(platform, ()):
+            if route.matches(method, segments):
+                return route
+        return None
 
     def sees_profile(self, profile_id: str) -> bool:
         return profile_id.startswith(self.profiles)

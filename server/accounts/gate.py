@@ -213,7 +213,7 @@ class Gate:
         self._left.set()
 
     def _reason(self, hold: Hold) -> str:
-        return hold.reason if self.now() < hold.until else ""
+        return hold.reason if hold.reason and self.now() < hold.until else ""
 
     @property
     def _slots(self) -> int:

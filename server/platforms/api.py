@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from yarl import URL
@@ -25,6 +25,8 @@ from server.platforms import fields
 from server.platforms.definition import ApiRules
 from server.platforms.messages import HttpReply
 
+Clock: TypeAlias = Callable[[], datetime]
+
 REQUEST_HEADERS: Final = frozenset(
     {"accept", "accept-language", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
 )
@@ -36,6 +38,8 @@ TOKEN_PARAMETERS: Final = frozenset({"access_token", "oauth2_access_token", "oau
 JSON_ESCAPED: Final = "+=/"
 """What a token can hold (RFC 6750 section 2.1) and some writer of JSON or other escapes: .NET's `+`, Gson `=`."""
 PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
+UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]+")
+"""What is the same percent-encoded (RFC 3986 section 2.3)."""
 URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 SHORTEST_NEEDLE: Final = 8
 """A part of a token that is shorter than that says nothing."""
@@ -126,7 +130,7 @@ def terms_of(rules: ApiRules, call: ApiCall) -> Terms:
     return Terms(f"{method} /{'/'.join(call.segments)}", ())
 
 
-def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: datetime) -> ApiAnswer:
+def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: Clock) -> ApiAnswer:
     """What of an answer is passed on. Raises AnswerWithheld for one that holds a token."""
     headers = tuple(passed_on(rules, base, reply.headers))
     told = "\n".join([value for _, value in headers]).encode()
@@ -138,7 +142,7 @@ def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: Toke
         headers=headers,
         body=reply.body,
         rate_limits=tuple(rate_limits(rules, reply.headers)),
-        retry_after=fields.retry_after(reply.headers.get("retry-after", ""), now),
+        retry_after=fields.retry_after(asked, now()) if (asked := reply.headers.get("retry-after")) else None,
     )
 
 
@@ -200,7 +204,8 @@ def spellings(text: str) -> list[bytes]:
     """As it is, percent-encoded, escaped in JSON, in base64; each once, since every answer is searched for them."""
     plain = text.encode()
     found = [plain]
-    if (encoded := quote(text, safe="")) != text:
+    if not UNRESERVED.fullmatch(text):
+        encoded = quote(text, safe="")
         found += encoded.encode(), PERCENT.sub(lambda escape: escape[0].lower(), encoded).encode()
     for character in JSON_ESCAPED:
         if character in text:

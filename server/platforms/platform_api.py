@@ -50,4 +50,4 @@ class Prepared:
 
     async def send(self, token_set: TokenSet, limit: timedelta) -> ApiAnswer:
         reply = await self._api.sender.send(self._request, token_set.access_token, limit)
-        return api.read_answer(self._api.rules, self._api.base, reply, token_set, self._api.now())
+        return api.read_answer(self._api.rules, self._api.base, reply, token_set, self._api.now)

@@ -121,11 +121,11 @@ def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
     chain = tx.locked(ChainRow, CHAIN)
     if not is_ours(tx, chain, owner):
         return 0
-    # Whoever has a row locked is erasing its personal part; it is linked the next time, as it is then.
-    unlinked = select_unlinked().limit(limit)
     head = Place(chain.position, chain.link)
     links = []
-    rows = tx.lock_free(unlinked)
+    # Whoever has a row locked is erasing its personal part; it is linked the next time, as it is then.
+    unlinked = tx.run("unlinked", lambda: tx.skip_locked(select_unlinked().limit(slot("limit"))), limit=limit)
+    rows = unlinked.fetchall()
     for row, salt in zip(rows, salts(len(rows)), strict=True):
         event = Recorded(*row)
         hashed = personal_hash(salt, event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from peewee import Database, Model, Value
@@ -37,11 +37,9 @@ class Statement:
         """What a statement that selects all of a model finds, as rows of that model."""
         return list(model.raw(self.sql, *self._filled(values)).execute(database))
 
-    def run_in_order(self, database: Database, values: Iterable[Any]) -> Any:
-        """With the values of the slots in the order in which they stand in the query; a DB-API cursor."""
-        values = iter(values)
-        parameters = [next(values) if isinstance(p, Slot) else p for p in self._parameters]
-        return database.execute_sql(self.sql, parameters)
+    def run_in_order(self, database: Database, values: Sequence[Any]) -> Any:
+        """With the values of its slots in their order, if it has no other parameters; a DB-API cursor."""
+        return database.execute_sql(self.sql, values)
 
     def _filled(self, values: dict[str, Any]) -> list[Any]:
         return [values[p.name] if isinstance(p, Slot) else p for p in self._parameters]

@@ -11,6 +11,7 @@ from server.accounts.calls import Use, UseFailed
 from server.accounts.errors import AccountError, AccountNotFound, AccountRevoked
 from server.accounts.events import SENT, EventKind
 from server.accounts.model import Status
+from server.storage.accounts import STATUSES
 from server.storage.schema import AccountRow
 from server.storage.statement import blocks, slot
 from server.storage.transaction import Transaction
@@ -66,7 +67,7 @@ def statuses_of(tx: Transaction, account_ids: Collection[str]) -> dict[str, Stat
         names = [f"id{number}" for number in range(len(block))]
         values = dict(zip(names, block, strict=True))
         rows = tx.run(("account_statuses", len(block)), partial(select_statuses, tx, names), **values)
-        found.update((account_id, Status(status)) for account_id, status in rows.fetchall())
+        found.update((account_id, STATUSES[status]) for account_id, status in rows.fetchall())
     return found
 
 

@@ -172,5 +172,5 @@ def test_a_refresh_token_in_an_answer_is_found_as_well(token: str) -> None:
     in_json = [token.replace(each, escape) for each, escape in IN_JSON if each in token]
     for body in (token, *in_json):
         with pytest.raises(AnswerWithheld):
-            read_answer(TWITTER.api, BASE, HttpReply(200, b'{"x":"' + body.encode() + b'"}'), token_set, NOW)
-    assert read_answer(TWITTER.api, BASE, HttpReply(200, token[:-3].encode()), token_set, NOW).status == 200
+            read_answer(TWITTER.api, BASE, HttpReply(200, b'{"x":"' + body.encode() + b'"}'), token_set, lambda: NOW)
+    assert read_answer(TWITTER.api, BASE, HttpReply(200, token[:-3].encode()), token_set, lambda: NOW).status == 200
