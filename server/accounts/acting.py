@@ -286,9 +286,9 @@ class Actor:
 
     async def _note_limits(self, one: UnderWay, answer: ApiAnswer) -> None:
         refused_for = answer.retry_after if answer.status == TOO_MANY else None
-        if answer.rate_limits or refused_for is not None:
-            account, now = one.account, await self._store.now()
-            self._limits.told(account.platform, account.id, one.prepared.route, answer.rate_limits, refused_for, now)
+        counted = (one.account.platform, one.account.id, one.prepared.route)
+        if refused_for is not None or self._limits.learns_from(*counted, answer.rate_limits):
+            self._limits.told(*counted, answer.rate_limits, refused_for, await self._store.now())
 
     def _end_cancelled(self, one: UnderWay) -> None:
         if one.use is None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from server.accounts.callers import Caller
 from server.accounts.events import Event, EventFilter, EventPage
@@ -16,8 +17,7 @@ LEASE = timedelta(seconds=10)
 AT_ONCE = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a call came from: the peer's address, and the id that the caller gave the request, or we did."""
 
     peer: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from server.accounts.errors import PlatformError
 from server.accounts.grants import TokenSet
@@ -82,8 +82,7 @@ class Api(Protocol):
         """Raises InvalidField for what this platform's definition does not let callers send."""
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """A use of an account, about to be sent: what is recorded of it."""
 
     id: str
@@ -96,8 +95,7 @@ class Use:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class UseFailed:
+class UseFailed(NamedTuple):
     """How a use ended that ended in anything but an answer below 400."""
 
     use: Use

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -20,8 +19,7 @@ REFUSAL: Final = "retry-after"
 """The window of which a refusal tells alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(NamedTuple):
     """A limit of the platform, as an answer told of it."""
 
     limit: int
@@ -51,6 +49,11 @@ class RateLimits:
         """How long the platform would refuse a call; nothing if it may take one."""
         windows = [w for whose in (platform, account_id) for w in self._known.get((whose, route), {}).values()]
         return max((timedelta(), *(window.end - now for window in windows if window.used_up)))
+
+    def learns_from(self, platform: str, account_id: str, route: str, limits: Sequence[RateLimit]) -> bool:
+        """Whether what an answer that was not refused says of its limits changes anything; mostly there is room."""
+        known = (platform, route) in self._known or (account_id, route) in self._known
+        return known or any(limit.remaining <= 0 for limit in limits)
 
     def told(
         self,

@@ -12,6 +12,8 @@ from server.accounts.callers import Caller
 from server.accounts.errors import CallerUnknown
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+"""Of a call: grpc makes it anew whenever it is asked."""
 
 # What gRPC tells of the subject alternative names of a certificate, by kind, and how each is written in the settings.
 # They are kept apart since a URI could be spelt like a host name; the common name plays no part.
@@ -28,10 +30,10 @@ class Credentials:
         self._by_key = dict(by_key)
         self._by_san = dict(by_san or {})
 
-    def caller(self, context: Context) -> Caller:
+    def caller(self, context: Context, metadata: Metadata) -> Caller:
         """Raises CallerUnknown for a key of nobody, names of nobody or of two, and a key that is not of the name."""
         named = self._by_certificate(context) if self._by_san else None
-        for name, value in context.invocation_metadata() or ():
+        for name, value in metadata:
             if name == "authorization" and isinstance(value, str):
                 keyed = self._by_authorization(value)
                 if named is not None and keyed.name != named.name:

@@ -51,10 +51,11 @@ def guarded(
     shows = line.lists or line.uses or line.audits
 
     async def call(raw: bytes, context: Context) -> bytes:
-        caller, origin, turn = NOBODY, CallOrigin(context), None
+        metadata = context.invocation_metadata() or ()
+        caller, origin, turn = NOBODY, CallOrigin(context, metadata), None
         ORIGIN.set(origin)
         try:
-            caller = policy.caller(context, line)
+            caller = policy.caller(context, metadata, line)
             limits = policy.admit(caller, line)
             left = context.time_remaining()
             if left is not None and left < LEAST_SECONDS:
@@ -127,10 +128,11 @@ def guarded_stream(
     line, parse = method.line, method.parse
 
     async def call(raw: bytes | AsyncIterable[bytes], context: Context) -> None:
-        caller, origin = NOBODY, CallOrigin(context)
+        metadata = context.invocation_metadata() or ()
+        caller, origin = NOBODY, CallOrigin(context, metadata)
         ORIGIN.set(origin)
         try:
-            caller = policy.caller(context, line)
+            caller = policy.caller(context, metadata, line)
             limits = policy.admit(caller, line)
             request = parse(raw) if isinstance(raw, bytes) else (parse(one) async for one in raw)
             # Closed here and now: a caller that is gone leaves nothing behind.

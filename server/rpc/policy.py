@@ -15,7 +15,7 @@ from server.accounts.errors import CallerNotPermitted, InvalidField
 from server.accounts.limits import CallerLimits
 from server.accounts.refusals import Refusals
 from server.rpc import fields
-from server.rpc.credentials import Context, Credentials
+from server.rpc.credentials import Context, Credentials, Metadata
 from server.rpc.origin import CallOrigin
 
 
@@ -108,9 +108,9 @@ class Policy:
             raise MethodWithoutPolicy(f"{method} has no line in the policy table (server/rpc/policy.py)")
         return self._lines[method]
 
-    def caller(self, context: Context, line: Line) -> Caller:
+    def caller(self, context: Context, metadata: Metadata, line: Line) -> Caller:
         """The caller behind a call. Raises CallerUnknown."""
-        return NOBODY if line.need is Access.OPEN else self._credentials.caller(context)
+        return NOBODY if line.need is Access.OPEN else self._credentials.caller(context, metadata)
 
     def admit(self, caller: Caller, line: Line) -> CallerLimits:
         """The caller's limits, if the method is for it. Raises CallerNotPermitted, RateLimited."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import JOIN, Database, fn
 
@@ -21,6 +21,13 @@ CHAIN = "events"
 READ_AT_ONCE = 1000
 SALT = 16
 """Bytes."""
+
+
+class Lease(NamedTuple):
+    """Who may add to the chain, and until when."""
+
+    lease_owner: str
+    lease_expire_time: int
 
 
 class ChainMoved(Exception):
@@ -100,10 +107,9 @@ def any_of(alternatives: list[Any]) -> Any:
 
 def may_link(tx: Transaction, owner: str) -> bool:
     """A look that takes no lock: whether there is something to link, and nobody else has the lease."""
-    if EventRow.select(EventRow.id).where(EventRow.chain_position.is_null()).limit(1).first(tx.database) is None:
+    if tx.run("any_unlinked", select_any_unlinked).fetchone() is None:
         return False
-    chain = ChainRow.select().where(ChainRow.name == CHAIN).get(tx.database)
-    return is_ours(tx, chain, owner)
+    return is_ours(tx, Lease(*tx.run("chain_lease", select_lease).fetchone()), owner)
 
 
 def lag(tx: Transaction) -> timedelta:
@@ -111,6 +117,14 @@ def lag(tx: Transaction) -> timedelta:
     waiting = EventRow.select(EventRow.time).where(EventRow.chain_position.is_null()).order_by(EventRow.id).limit(1)
     oldest = waiting.first(tx.database)
     return timedelta() if oldest is None else max(timedelta(), tx.now - instant(oldest.time))
+
+
+def select_any_unlinked() -> Any:
+    return EventRow.select(EventRow.id).where(EventRow.chain_position.is_null()).limit(1)
+
+
+def select_lease() -> Any:
+    return ChainRow.select(*columns(ChainRow, Lease)).where(ChainRow.name == CHAIN)
 
 
 def is_ours(tx: Transaction, chain: Any, owner: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -36,6 +37,7 @@ class Gathered(Generic[Item, Result]):
         self._patience = patience
         self._came: deque[float] = deque(maxlen=CROWD)
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._enough = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
 
     async def put(self, item: Item) -> Result:
@@ -49,6 +51,8 @@ class Gathered(Generic[Item, Result]):
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
         self._came.append(loop.time())
+        if len(self._waiting) >= MOST:
+            self._enough.set()
         if self._writing is None:
             # In a context of its own: what waits together comes from several callers, and is written for none of them.
             self._writing = asyncio.create_task(self._write_all(), context=Context())
@@ -58,11 +62,17 @@ class Gathered(Generic[Item, Result]):
         try:
             while self._waiting:
                 if self._is_crowded and len(self._waiting) < MOST:
-                    await asyncio.sleep(self._patience)
+                    await self._wait_for_more()
                 group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
                 await self._settle(group)
         finally:
             self._writing = None
+
+    async def _wait_for_more(self) -> None:
+        self._enough.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                await self._enough.wait()
 
     @property
     def _is_crowded(self) -> bool:
