@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -33,13 +31,24 @@ class Places:
     def taken(self) -> int:
         return self._taken.total()
 
-    @contextmanager
-    def place(self, caller: str, refusal: str) -> Iterator[None]:
-        """Raises RateLimited, with this text, when all are taken, or all of this caller's."""
+    def place(self, caller: str, refusal: str) -> Place:
+        """One of them, as a context. Raises RateLimited, with this text, when all or all of this caller's are taken."""
         if self._taken[caller] >= self._of_one or self.taken >= self.most:
             raise RateLimited(refusal, CROWDED_RETRY, limit="waiting")
-        self._taken[caller] += 1
-        try:
-            yield
-        finally:
-            self._taken[caller] -= 1
+        return Place(self._taken, caller)
+
+
+class Place:
+    """A place that a caller has while the context lasts."""
+
+    __slots__ = ("_caller", "_taken")
+
+    def __init__(self, taken: Counter[str], caller: str) -> None:
+        self._taken = taken
+        self._caller = caller
+
+    def __enter__(self) -> None:
+        self._taken[self._caller] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken[self._caller] -= 1

@@ -100,7 +100,7 @@ def build(rules: ApiRules, base: Origin, closed: tuple[str, ...], call: ApiCall)
         if name not in REQUEST_HEADERS and name not in rules.request_headers:
             allowed = ", ".join(sorted(REQUEST_HEADERS | rules.request_headers))
             raise InvalidField("headers", f"{name} is not for callers; they may set {allowed}")
-    headers = {"accept": "application/json", **dict(call.headers), "accept-encoding": "gzip"}
+    headers = {"accept": "application/json", **dict(call.headers)}
     if call.content_type:
         headers["content-type"] = call.content_type
     query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in call.query)

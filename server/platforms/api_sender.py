@@ -40,7 +40,6 @@ class ApiSender:
                     request.url,
                     headers={**request.headers, "authorization": f"Bearer {token.reveal()}"},
                     data=request.body or None,
-                    skip_auto_headers=("content-type",),
                     allow_redirects=False,
                     timeout=connect_timeout(limit),
                 ) as response:
@@ -71,7 +70,8 @@ def session(connections: int) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        headers={"user-agent": "synposter-accounts"},
+        headers={"user-agent": "synposter-accounts", "accept-encoding": "gzip"},
+        skip_auto_headers=("content-type",),
     )
     # aiohttp sends PUT and DELETE again by itself when a connection that was kept turns out to be closed,
     # though the first may have been carried out. It has no public switch; its own test client uses this one.

@@ -136,3 +136,9 @@ def test_a_group_that_is_full_waits_for_nobody() -> None:
         took = runner.run(put_every(0, 2 * MOST, writer))
     assert list(map(len, writer.groups)) == [MOST, MOST]
     assert max(took) == 0
+
+
+def test_a_group_that_fills_up_while_it_waits_goes_at_once() -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        took = runner.run(put_every(0.001, 5 * MOST, Writer()))
+    assert max(took[: 3 * MOST]) <= MOST * 0.001 + 1e-6
