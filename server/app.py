@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from server import config
-from server.accounts.acting import Actor, Lane
+from server.accounts.acting import Actor, CallLane
 from server.accounts.audit import AuditLog, Linker
 from server.accounts.blocks import Blocks
 from server.accounts.bulkhead import Places, share_of_one
@@ -202,7 +202,7 @@ class App:
         self.fresh = FreshTokens(self.store, self.reader, self.refresher, self.gates)
         self.apis = platform_apis(settings, self.engine.clock)
         places = {name: self._places(name, callers.values()) for name in self.apis}
-        lanes = {name: Lane(api, places[name], self.gates[name]) for name, api in self.apis.items()}
+        lanes = {name: CallLane(api, places[name], self.gates[name]) for name, api in self.apis.items()}
         self.actor = Actor(self.store, self.reader, self.fresh, lanes, self.metrics, new_id, self._monotonic)
         self.metrics.watch_calls(places)
         self.explainer = Explainer(self.store, self.reader, self.gates)

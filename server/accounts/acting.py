@@ -56,7 +56,7 @@ UNAUTHORIZED, TOO_MANY, FAILED = 401, 429, 400
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class CallLane:
     """One platform: what may be sent to it, how many at once, and the gate that operators close."""
 
     api: Api
@@ -72,7 +72,7 @@ class UnderWay:
     call: ApiCall
     account: Account
     at_hand: AtHand
-    lane: Lane
+    lane: CallLane
     route: Route
     prepared: PreparedCall
     until: float
@@ -97,7 +97,7 @@ class Actor:
         store: Store,
         reader: Reader,
         fresh: FreshTokens,
-        lanes: Mapping[str, Lane],
+        lanes: Mapping[str, CallLane],
         observer: Observer,
         new_id: NewId,
         now: Callable[[], float] = time.monotonic,
@@ -315,7 +315,7 @@ def check_scopes(account: Account, prepared: PreparedCall) -> None:
         raise MissingScope(missing, reconnect(account, *missing))
 
 
-def check_not_paused(platform: str, lane: Lane) -> None:
+def check_not_paused(platform: str, lane: CallLane) -> None:
     """Raises PlatformPaused."""
     if lane.gate.paused:
         raise PlatformPaused(platform, lane.gate.paused)

@@ -67,7 +67,7 @@ OUTCOMES = {Commit.STORED: "refreshed", Commit.REVOKING: "revoked", Commit.LOST:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class RefreshLane:
     """The way to one platform: its port, its gate, and what sets the gate by the platform's answers."""
 
     platform: Platform
@@ -97,7 +97,7 @@ class Attempts:
         """Grants whose answer is in memory alone. Their lease may be over when the database is back: claimed then, they
         would be sent once more, with a spent refresh token."""
 
-    async def run(self, grant: ClaimedGrant, lane: Lane) -> str:
+    async def run(self, grant: ClaimedGrant, lane: RefreshLane) -> str:
         """What became of it, in a word for metrics and logs. Raises StoreUnavailable if that was not recorded."""
         now = await self._store.now()
         if outcome := await self._without_sending(grant, lane, now):
@@ -119,11 +119,11 @@ class Attempts:
         lane.guard.refreshed(grant.id, begun_at)
         return outcome
 
-    async def give_back(self, grant: ClaimedGrant, lane: Lane) -> None:
+    async def give_back(self, grant: ClaimedGrant, lane: RefreshLane) -> None:
         """Ends a claim that nobody began, if there is one. Raises StoreUnavailable."""
         await self._release(grant, lane, timedelta(), "not sent: the database did not answer its claim")
 
-    async def _without_sending(self, grant: ClaimedGrant, lane: Lane, now: datetime) -> str:
+    async def _without_sending(self, grant: ClaimedGrant, lane: RefreshLane, now: datetime) -> str:
         """What becomes of a grant whose refresh token must not be sent now; empty if it may be."""
         if now + self._request_limit > grant.lease_expire_time:
             # This process stood still since its claim: another may take over meanwhile, and send this refresh token.
@@ -140,7 +140,7 @@ class Attempts:
             return "interrupted"
         return await self._without_retrying(grant, lane, now)
 
-    async def _without_retrying(self, grant: ClaimedGrant, lane: Lane, now: datetime) -> str:
+    async def _without_retrying(self, grant: ClaimedGrant, lane: RefreshLane, now: datetime) -> str:
         """What becomes of a grant whose refresh token must not be sent again."""
         missed_grace = grant.sends and grant.due_time + GRACE_SLACK < now
         if missed_grace and now < replay_time(grant.token_set, now, least=timedelta()):
@@ -150,7 +150,7 @@ class Attempts:
             return await self._give_up(grant, StatusReason.REFRESH_OUTCOME_LOST, "no answer came, twice")
         return ""
 
-    async def _send(self, grant: ClaimedGrant, lane: Lane, begun_at: float) -> TokenSet:
+    async def _send(self, grant: ClaimedGrant, lane: RefreshLane, begun_at: float) -> TokenSet:
         """Tells the breaker whether the platform said anything of the grant: that it is dead is as good as a token."""
         failed = False
         try:
@@ -193,7 +193,7 @@ class Attempts:
                 log.critical("an answer is in memory alone", extra={"grant_id": entry.grant_id, "why": str(error)})
             await asyncio.sleep(SAVE_AGAIN_SECONDS)
 
-    async def _dead(self, grant: ClaimedGrant, lane: Lane, error: str) -> str:
+    async def _dead(self, grant: ClaimedGrant, lane: RefreshLane, error: str) -> str:
         """The platform calls the grant dead. While it is doubted the verdict waits, and the account stays as it is."""
         with lane.gate.stepping_aside():  # what waits to be borne out must not keep others from bearing it out
             stands = await lane.guard.stands(grant.id, grant.generation, self._verdict_limit)
@@ -211,7 +211,7 @@ class Attempts:
         expired = await self._store.expire_grant(grant, reason, error=error)
         return "dead" if expired else "overtaken"
 
-    async def _unknown(self, grant: ClaimedGrant, lane: Lane, error: OutcomeUnknown) -> str:
+    async def _unknown(self, grant: ClaimedGrant, lane: RefreshLane, error: OutcomeUnknown) -> str:
         """The access token is served while it lives; shortly before its end the refresh token is tried once more, or
         at once within the platform's documented grace. A second unknown outcome only waits for the access token's end.
         """
@@ -241,7 +241,7 @@ class Attempts:
         unread = UnreadReply(grant.id, grant.generation, reply)
         await self._persist(unread, lambda: self._store.release(grant, retry, error=error, reply=reply))
 
-    async def _later(self, grant: ClaimedGrant, lane: Lane, error: PlatformError) -> str:
+    async def _later(self, grant: ClaimedGrant, lane: RefreshLane, error: PlatformError) -> str:
         """Nothing was spent: try again later, and leave the platform alone where it refuses us or asks for it.
 
         A request of one grant that it finds odd must not hold up the others.
@@ -256,7 +256,7 @@ class Attempts:
         await self._release(grant, lane, backoff(grant.attempts, retry_after), error.text)
         return {NotSent: "not_sent", OurFault: "our_fault"}.get(type(error), "refused")
 
-    async def _release(self, grant: ClaimedGrant, lane: Lane, span: timedelta, error: str) -> None:
+    async def _release(self, grant: ClaimedGrant, lane: RefreshLane, span: timedelta, error: str) -> None:
         """Gives the grant back as it was: its refresh token was not spent by this."""
         now = await self._store.now()
         retry = Retry(GrantState.READY, now + span, spent=False)

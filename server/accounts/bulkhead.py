@@ -31,14 +31,14 @@ class Places:
     def taken(self) -> int:
         return self._taken.total()
 
-    def place(self, caller: str, refusal: str) -> Place:
+    def place(self, caller: str, refusal: str) -> TakenPlace:
         """One of them, as a context. Raises RateLimited, with this text, when all or all of this caller's are taken."""
         if self._taken[caller] >= self._of_one or self.taken >= self.most:
             raise RateLimited(refusal, CROWDED_RETRY, limit="waiting")
-        return Place(self._taken, caller)
+        return TakenPlace(self._taken, caller)
 
 
-class Place:
+class TakenPlace:
     """A place that a caller has while the context lasts."""
 
     __slots__ = ("_caller", "_taken")

@@ -61,7 +61,7 @@ class Link(NamedTuple):
     link: str
 
 
-class Place(NamedTuple):
+class ChainPlace(NamedTuple):
     """A position in the chain and the link there."""
 
     position: int
@@ -77,7 +77,7 @@ def personal_hash(salt: str, event: Recorded) -> str:
     return digest(salt, event.profile_id, event.personal)
 
 
-def next_link(before: Place, event: Recorded, hash_of_personal: str) -> str:
+def next_link(before: ChainPlace, event: Recorded, hash_of_personal: str) -> str:
     kept = event._replace(profile_id="", personal=None, chain_position=None)
     return digest(before.link, before.position + 1, digest(VERSION, *kept, hash_of_personal))
 
@@ -103,11 +103,11 @@ class Broken:
 class ChainReport:
     """What a verification found."""
 
-    start: Place
+    start: ChainPlace
     """What the first link follows: the beginning, or where the audit was last pruned to."""
     first_time: int | None
     """When the first event that is still linked was recorded; None if there is none."""
-    head: Place
+    head: ChainPlace
     """The last link that was verified. Note it elsewhere: it proves later that nothing before it was rewritten."""
     broken: Broken | None
     redacted: int
@@ -119,7 +119,7 @@ class ChainReport:
 class Verifier:
     """Walks the chain link by link and keeps the first thing that is wrong."""
 
-    def __init__(self, start: Place, noted: Place | None = None) -> None:
+    def __init__(self, start: ChainPlace, noted: ChainPlace | None = None) -> None:
         """`start` is what the first link follows; `noted` a link that was noted elsewhere and must still be there."""
         self.start = self.head = start
         self._noted = noted
@@ -127,7 +127,7 @@ class Verifier:
         self.broken: Broken | None = None
         self.redacted = 0
         self._unexplained: dict[str, int] = {}
-        self._pruned: set[Place] = {Place(0, GENESIS)}
+        self._pruned: set[ChainPlace] = {ChainPlace(0, GENESIS)}
 
     def follow(self, link: Link, event: Recorded | None) -> bool:
         """Checks the next link; False once the chain is broken."""
@@ -137,7 +137,7 @@ class Verifier:
             return self._break(link.position, link.event_id, "the event was deleted")
         if problem := self._problem(link, event):
             return self._break(link.position, event.id, problem)
-        self.head = Place(link.position, link.link)
+        self.head = ChainPlace(link.position, link.link)
         if self.first_time is None:
             self.first_time = event.time
         if not link.salt:
@@ -155,11 +155,11 @@ class Verifier:
             return "the personal part of the event was edited"
         if next_link(self.head, event, link.personal_hash) != link.link:
             return "the event was edited, inserted or moved"
-        if self._was_another(Place(link.position, link.link)):
+        if self._was_another(ChainPlace(link.position, link.link)):
             return WRITTEN_ANEW
         return ""
 
-    def _was_another(self, place: Place) -> bool:
+    def _was_another(self, place: ChainPlace) -> bool:
         """Whether another link was noted there."""
         noted = self._noted
         return noted is not None and noted.position == place.position and noted.link != place.link
@@ -177,14 +177,14 @@ class Verifier:
             for event_id in facts["events"]:
                 self._unexplained.pop(event_id, None)
         elif kind == EventKind.AUDIT_PRUNED:
-            self._pruned.add(Place(facts["position"], facts["link"]))
+            self._pruned.add(ChainPlace(facts["position"], facts["link"]))
 
     def inserted(self, position: int, event_id: str) -> None:
         """An event that says that it was linked, and was not."""
         if self.broken is None or position < self.broken.position:
             self.broken = Broken(position, event_id, "the event was inserted")
 
-    def end(self, head: Place) -> None:
+    def end(self, head: ChainPlace) -> None:
         """Checks what only the whole chain shows; `head` is the last link as the database has it."""
         if self.broken is not None:
             return

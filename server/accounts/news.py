@@ -21,7 +21,7 @@ PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WatchPlace:
     """Where a watch goes on: behind a change; and, while its accounts are still listed, after one of them."""
 
     mark: Mark
@@ -33,7 +33,7 @@ class Listing:
     """Some accounts as they stand, and where to go on."""
 
     accounts: tuple[Account, ...]
-    place: Place
+    place: WatchPlace
 
     @property
     def complete(self) -> bool:
@@ -69,11 +69,11 @@ class Teller:
         self._clock = clock
         self._heartbeat = heartbeat.total_seconds()
 
-    async def tell(self, watcher: Watcher, place: Place | None) -> AsyncGenerator[News, None]:
+    async def tell(self, watcher: Watcher, place: WatchPlace | None) -> AsyncGenerator[News, None]:
         """Ends when the watcher is ended. Raises what it was ended with; RateLimited, ResumeTokenTooOld."""
         if place is None:
             # First the mark, then the accounts: what changes in between is told again, and never left out.
-            place = Place(await self._store.newest_change(), after="")
+            place = WatchPlace(await self._store.newest_change(), after="")
         elif not self._recent.holds(place.mark):
             await self._since(place.mark, limit=1)
         watcher.mark = place.mark
@@ -99,7 +99,7 @@ class Teller:
             )
             after = page.accounts[-1].id if page.more else None
             self._put_off_heartbeat(watcher)
-            yield Listing(page.accounts, Place(watcher.mark, after))
+            yield Listing(page.accounts, WatchPlace(watcher.mark, after))
 
     async def _catch_up(self, watcher: Watcher) -> AsyncGenerator[Change, None]:
         """Reads what this process does not know any more."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from server.accounts.calls import Use, UseFailed
-from server.accounts.chain import ChainReport, Place
+from server.accounts.chain import ChainPlace, ChainReport
 from server.accounts.changes import Change, Mark
 from server.accounts.events import Event, EventFilter, EventPage, Refusal
 from server.accounts.flow import AuthorizationRequest, Endpoints, Failure, Phase
@@ -341,7 +341,7 @@ class Store(Protocol):
         0 also while another owner holds the lease. An event is linked once, also one that was committed late.
         """
 
-    async def verify_chain(self, noted: Place | None = None) -> ChainReport:
+    async def verify_chain(self, noted: ChainPlace | None = None) -> ChainReport:
         """Walks the whole chain in one snapshot; `noted` is a link that was noted elsewhere and must still be there."""
 
     # --- erasing

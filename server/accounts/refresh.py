@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 
-from server.accounts.attempt import OUTCOMES, Attempts, Lane
+from server.accounts.attempt import OUTCOMES, Attempts, RefreshLane
 from server.accounts.breaker import Breaker
 from server.accounts.brownout import PROBES, BrownOutGuard
 from server.accounts.errors import StoreUnavailable
@@ -191,11 +191,11 @@ class Refresher:
             lane.gate.close()
             lane.guard.stop()
 
-    def _lane(self, platform: Platform, gate: Gate) -> Lane:
+    def _lane(self, platform: Platform, gate: Gate) -> RefreshLane:
         def alone() -> bool:
             return platform.rules.id not in self._claiming and not gate.in_flight
 
-        return Lane(platform, gate, Breaker(gate), BrownOutGuard(gate, alone))
+        return RefreshLane(platform, gate, Breaker(gate), BrownOutGuard(gate, alone))
 
     async def _claim_due(self, platform_id: str, limit: int, *, first_sends_only: bool = False) -> list[ClaimedGrant]:
         return await self._store.claim_due(
@@ -209,7 +209,7 @@ class Refresher:
             grant_ids, owner=self._owner, lease=self._lease, min_interval=min_interval, caller=caller
         )
 
-    def _begin(self, grant: ClaimedGrant, lane: Lane) -> asyncio.Task[str]:
+    def _begin(self, grant: ClaimedGrant, lane: RefreshLane) -> asyncio.Task[str]:
         lane.gate.enter()
         task = asyncio.create_task(self._one(grant, lane))
         self._keep(grant.id, task)
@@ -244,7 +244,7 @@ class Refresher:
             await self._winner(grant)
             return "overtaken"
 
-    async def _claim_on_demand(self, grant: GrantRecord, lane: Lane, caller: str) -> list[ClaimedGrant] | None:
+    async def _claim_on_demand(self, grant: GrantRecord, lane: RefreshLane, caller: str) -> list[ClaimedGrant] | None:
         """None if what comes could not be stored."""
         if grant.sends and lane.gate.probing and not lane.breaker.risks_a_last_try():
             return []
@@ -264,7 +264,7 @@ class Refresher:
                 return
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
-    async def _probe(self, platform_id: str, lane: Lane) -> int:
+    async def _probe(self, platform_id: str, lane: RefreshLane) -> int:
         """Asks a few held grants and a few others, to learn whether the platform's verdicts can be trusted again."""
         asked = lane.guard.to_probe
         claimed = await self._claim(tuple(asked))
@@ -281,7 +281,7 @@ class Refresher:
         )
         return len(outcomes)
 
-    async def _forget_if_over(self, lane: Lane, grant_id: str, generation: int) -> None:
+    async def _forget_if_over(self, lane: RefreshLane, grant_id: str, generation: int) -> None:
         """A held grant that another process refreshes right now stays held.
 
         One that has moved on does not, nor one whose seal does not open: the platform would be held for it for ever.
@@ -290,7 +290,7 @@ class Refresher:
         if grant is None or grant.generation != generation or grant.state is not GrantState.SENT:
             lane.guard.forget(grant_id)
 
-    async def _one(self, grant: ClaimedGrant, lane: Lane) -> str:
+    async def _one(self, grant: ClaimedGrant, lane: RefreshLane) -> str:
         began = time.monotonic()
         try:
             outcome = await self._attempts.run(grant, lane)

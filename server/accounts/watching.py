@@ -19,7 +19,7 @@ from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller
 from server.accounts.changes import Change, Mark, View
 from server.accounts.errors import CallerNotPermitted, StoreUnavailable
-from server.accounts.news import PAGE, News, Place, Teller, too_old, too_slow
+from server.accounts.news import PAGE, News, Teller, WatchPlace, too_old, too_slow
 from server.accounts.ports import Observer, Store
 from server.accounts.read import Reader
 from server.accounts.recent import Recent
@@ -80,7 +80,7 @@ class Watching:
         self._following = asyncio.create_task(self._follow_changes())
 
     async def watch(
-        self, caller: Caller, *, profile_id: str | None, platform: str | None, place: Place | None
+        self, caller: Caller, *, profile_id: str | None, platform: str | None, place: WatchPlace | None
     ) -> AsyncGenerator[News, None]:
         """Lists the accounts unless there is a place to go on from, then tells every change, until it is ended.
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from server.accounts.chain import Place
+from server.accounts.chain import ChainPlace
 from server.accounts.events import EventKind
 from server.accounts.grants import Commit
 from server.accounts.unread import Reading, UnreadReader
@@ -115,11 +115,11 @@ async def verify_audit(settings: Settings, head: str | None) -> tuple[list[str],
     return lines, report.broken is None
 
 
-def to_place(head: str) -> Place:
+def to_place(head: str) -> ChainPlace:
     position, _, link = head.partition(":")
     if not position.isdigit() or not re.fullmatch("[0-9a-f]{64}", link):
         raise ConfigError(["--head: POSITION:LINK, as `audit verify` prints it"])
-    return Place(int(position), link)
+    return ChainPlace(int(position), link)
 
 
 def told(reading: Reading, done: dict[str, Commit]) -> str:

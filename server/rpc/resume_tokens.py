@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from server.accounts.callers import Caller
 from server.accounts.changes import Mark
 from server.accounts.errors import InvalidField, ResumeTokenTooOld
-from server.accounts.news import Place
+from server.accounts.news import WatchPlace
 from server.rpc.page_tokens import Seal, length_prefixed
 
 LISTED: Final = "-"
@@ -32,17 +32,17 @@ class ResumeTokens:
         # Those of one caller who watch the same share the token of a change.
         self._sealed = lru_cache(SHARED)(self._seal.seal)
 
-    def writer(self, caller: Caller, watched: Watched) -> Callable[[Place], str]:
+    def writer(self, caller: Caller, watched: Watched) -> Callable[[WatchPlace], str]:
         """Writes the tokens of one watch."""
         bound, seen = bound_to(caller, watched), sight(caller)
 
-        def write(place: Place) -> str:
+        def write(place: WatchPlace) -> str:
             after = LISTED if place.after is None else place.after
             return self._sealed(f"{place.mark.number} {place.mark.event_id} {seen} {after}", bound)
 
         return write
 
-    def read(self, caller: Caller, watched: Watched, token: str) -> Place | None:
+    def read(self, caller: Caller, watched: Watched, token: str) -> WatchPlace | None:
         """None for no token. Raises InvalidField; ResumeTokenTooOld if the caller may see others than then."""
         if not token:
             return None
@@ -52,7 +52,7 @@ class ResumeTokens:
             raise InvalidField("resume_token", "must be a resume_token of this caller and this filter") from None
         if seen != sight(caller):
             raise ResumeTokenTooOld("this caller may see other accounts than then; watch again without a resume token")
-        return Place(Mark(int(number), event_id), None if after == LISTED else after)
+        return WatchPlace(Mark(int(number), event_id), None if after == LISTED else after)
 
 
 def bound_to(caller: Caller, watched: Watched) -> bytes:

@@ -9,7 +9,7 @@ from synposter.accounts.v1 import account_service_pb2 as pb
 
 from server.accounts.changes import Change
 from server.accounts.events import EventKind
-from server.accounts.news import Heartbeat, Listing, News, Place
+from server.accounts.news import Heartbeat, Listing, News, WatchPlace
 from server.rpc.messages import Encoded, write_account, write_time
 
 KINDS: Final = {
@@ -25,8 +25,8 @@ KINDS: Final = {
 HEARTBEAT: Final = pb.WatchAccountsResponse(heartbeat=pb.Heartbeat()).SerializeToString()
 
 
-def place_of(news: News) -> Place:
-    return news.place if isinstance(news, Listing) else Place(news.mark)
+def place_of(news: News) -> WatchPlace:
+    return news.place if isinstance(news, Listing) else WatchPlace(news.mark)
 
 
 def told(news: News, resume_token: str) -> Encoded:

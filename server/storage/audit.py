@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, Database, fn
 
-from server.accounts.chain import ChainReport, Link, Place, Recorded, Verifier, facts_of, next_link, personal_hash
+from server.accounts.chain import ChainPlace, ChainReport, Link, Recorded, Verifier, facts_of, next_link, personal_hash
 from server.accounts.events import Event, EventFilter, EventKind, EventPage
 from server.storage.schema import ChainRow, EventRow, LinkRow
 from server.storage.statement import blocks, slot
@@ -135,7 +135,7 @@ def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
     chain = tx.locked(ChainRow, CHAIN)
     if not is_ours(tx, chain, owner):
         return 0
-    head = Place(chain.position, chain.link)
+    head = ChainPlace(chain.position, chain.link)
     links = []
     # Whoever has a row locked is erasing its personal part; it is linked the next time, as it is then.
     unlinked = tx.run("unlinked", lambda: tx.skip_locked(select_unlinked().limit(slot("limit"))), limit=limit)
@@ -143,7 +143,7 @@ def link(tx: Transaction, owner: str, lease: timedelta, limit: int) -> int:
     for row, salt in zip(rows, salts(len(rows)), strict=True):
         event = Recorded(*row)
         hashed = personal_hash(salt, event)
-        head = Place(head.position + 1, next_link(head, event, hashed))
+        head = ChainPlace(head.position + 1, next_link(head, event, hashed))
         links.append(Link(head.position, event.id, salt, hashed, head.link))
     for block in blocks(links):
         insert = tx.statements.get(("links", len(block)), tx.database, partial(insert_links, len(block)))
@@ -192,7 +192,7 @@ def prune(tx: Transaction, before: datetime, limit: int) -> int:
         old.append(each)
     if not old:
         return 0
-    start = Place(old[-1].position, old[-1].link)
+    start = ChainPlace(old[-1].position, old[-1].link)
     EventRow.delete().where(EventRow.id.in_([each.event_id for each in old])).execute(tx.database)
     LinkRow.delete().where(LinkRow.position <= start.position).execute(tx.database)
     ChainRow.update(start_position=start.position, start_link=start.link).where(ChainRow.name == CHAIN).execute(
@@ -205,10 +205,10 @@ def prune(tx: Transaction, before: datetime, limit: int) -> int:
 # --- verifying
 
 
-def verify(database: Database, noted: Place | None, repeatable: bool) -> ChainReport:
+def verify(database: Database, noted: ChainPlace | None, repeatable: bool) -> ChainReport:
     with snapshot(database, repeatable):
         chain = ChainRow.select().where(ChainRow.name == CHAIN).get(database)
-        verifier = Verifier(Place(chain.start_position, chain.start_link), noted)
+        verifier = Verifier(ChainPlace(chain.start_position, chain.start_link), noted)
         while (some := next_links(database, verifier.head.position, READ_AT_ONCE)) and all(
             verifier.follow(each, event) for each, event in some
         ):
@@ -218,7 +218,7 @@ def verify(database: Database, noted: Place | None, repeatable: bool) -> ChainRe
         tail = [Recorded(*row) for row in select_unlinked().execute(database)]
         for event in tail:
             verifier.explain(event)
-        verifier.end(Place(chain.position, chain.link))
+        verifier.end(ChainPlace(chain.position, chain.link))
         return ChainReport(
             start=verifier.start,
             first_time=verifier.first_time,

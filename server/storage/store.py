@@ -11,7 +11,7 @@ from peewee import Database
 from server.accounts.audit import NOWHERE, ORIGIN, Origin
 from server.accounts.callers import as_caller
 from server.accounts.calls import Use, UseFailed
-from server.accounts.chain import ChainReport, Place
+from server.accounts.chain import ChainPlace, ChainReport
 from server.accounts.changes import Change, Mark
 from server.accounts.errors import AccountError, AccountNotFound, StoreUnavailable
 from server.accounts.events import Event, EventFilter, EventKind, EventPage, Refusal
@@ -398,7 +398,7 @@ class Store:
         """How long the oldest event that is not linked yet has been waiting."""
         return await self._read(audit.lag)
 
-    async def verify_chain(self, noted: Place | None = None) -> ChainReport:
+    async def verify_chain(self, noted: ChainPlace | None = None) -> ChainReport:
         return await self._engine.survey(lambda database: audit.verify(database, noted, self._engine.locks_rows))
 
     # --- erasing

@@ -8,7 +8,7 @@ import pytest
 
 from server.accounts.callers import Limits
 from server.accounts.errors import CallerNotPermitted, RateLimited, StoreUnavailable
-from server.accounts.news import Heartbeat, Place
+from server.accounts.news import Heartbeat, WatchPlace
 from server.accounts.watcher import CutOff
 from tests.accounts.watched import ACME, CALLER, HEARTBEAT, KEPT, Scene
 from tests.storage.make import connected
@@ -58,7 +58,7 @@ async def test_a_watcher_that_reads_too_slowly_is_cut_off_and_resumes_without_a_
         await scene.renamed(account, KEPT)
         assert len(await quick.kinds(KEPT)) == KEPT
         assert await quick.rests()
-    place = Place((await slow.next()).mark)
+    place = WatchPlace((await slow.next()).mark)
     error = await slow.error()
     assert isinstance(error, RateLimited) and error.facts == {"limit": "watch_backlog"}
     assert scene.cut == ["slow"]
@@ -73,7 +73,7 @@ async def test_a_watcher_that_takes_nothing_for_a_minute_is_cut_off_whatever_it_
     monkeypatch.setattr("server.accounts.news.PAGE", 1)
     account = await connected(scene.store)
     await connected(scene.store, user="2")
-    start = Place(await scene.store.newest_change())
+    start = WatchPlace(await scene.store.newest_change())
     stuck, reading = scene.watch(profile_id="p1"), scene.watch(profile_id="p1")
     await reading.listed()
     if telling == "an old change":
@@ -187,6 +187,6 @@ async def test_a_server_that_leaves_ends_all_watches_without_an_error(scene: Sce
     for watch in watches:
         await watch.listed()
     await scene.watching.stop()
-    for watch in (*watches, scene.watch(place=Place(await scene.store.newest_change()))):
+    for watch in (*watches, scene.watch(place=WatchPlace(await scene.store.newest_change()))):
         with pytest.raises(StopAsyncIteration):
             await watch.next()

@@ -14,7 +14,7 @@ from server.accounts.changes import Change
 from server.accounts.endings import Endings
 from server.accounts.erase import Retention
 from server.accounts.errors import CallerNotPermitted, ResumeTokenTooOld, UnknownPlatform
-from server.accounts.news import Heartbeat, Place
+from server.accounts.news import Heartbeat, WatchPlace
 from server.storage.clock import Clock
 from server.storage.engine import Engine
 from server.storage.store import Store
@@ -27,7 +27,7 @@ from tests.storage.rows import sql
 async def test_the_accounts_come_first_and_then_each_change_in_its_order(scene: Scene) -> None:
     account = await connected(scene.store)
     watch = scene.watch(profile_id="p1")
-    assert await watch.listed() == ([account], Place(await scene.store.newest_change()))
+    assert await watch.listed() == ([account], WatchPlace(await scene.store.newest_change()))
     await scene.rename(account, "countess")
     await scene.store.revoke_account(account.id, caller="web", supported=True, ends_user_grant=False)
     await connected(scene.store)
@@ -91,16 +91,16 @@ async def test_a_resume_goes_on_behind_what_was_told(scene: Scene) -> None:
     await first.listed()
     await scene.renamed(account, 3)
     told = [await first.next() for _ in range(3)]
-    resumed = scene.watch(profile_id="p1", place=Place(told[1].mark))
+    resumed = scene.watch(profile_id="p1", place=WatchPlace(told[1].mark))
     assert (await resumed.next()).mark == told[2].mark and await resumed.rests()
-    resumed = scene.watch(profile_id="p1", place=Place(told[2].mark))
+    resumed = scene.watch(profile_id="p1", place=WatchPlace(told[2].mark))
     assert await resumed.next() == Heartbeat(told[2].mark), "where there is nothing to tell, that is told at once"
     assert await resumed.rests()
 
 
 async def test_a_resume_from_before_what_the_process_knows_reads_the_database(scene: Scene) -> None:
     account = await connected(scene.store)
-    start = Place(await scene.store.newest_change())
+    start = WatchPlace(await scene.store.newest_change())
     await scene.renamed(account, 3 * KEPT)
     watch = scene.watch(profile_id="p1", place=start)
     marks = [(await watch.next()).mark.number for _ in range(3 * KEPT)]
@@ -114,7 +114,7 @@ async def test_a_long_way_back_in_which_nothing_is_told_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr("server.accounts.news.PAGE", 1)
     account = await connected(scene.store)
-    start = Place(await scene.store.newest_change())
+    start = WatchPlace(await scene.store.newest_change())
     await scene.renamed(account, 5 * KEPT)
     watch = scene.watch(profile_id="another", place=start)
     turns = 0
@@ -128,7 +128,7 @@ async def test_a_long_way_back_in_which_nothing_is_told_holds_up_nobody(
 
 async def test_a_resume_after_a_restart_is_told_what_happened_meanwhile(scene: Scene) -> None:
     account = await connected(scene.store)
-    start = Place(await scene.store.newest_change())
+    start = WatchPlace(await scene.store.newest_change())
     await scene.rename(account, "countess")
     restarted = scene.process()
     await restarted.start()
@@ -140,7 +140,7 @@ async def test_a_resume_after_a_restart_is_told_what_happened_meanwhile(scene: S
 
 async def test_a_place_that_this_process_has_not_read_yet_is_good(scene: Scene) -> None:
     account = await connected(scene.store)
-    ahead = Place(await scene.store.newest_change())
+    ahead = WatchPlace(await scene.store.newest_change())
     watch = scene.watch(profile_id="p1", place=ahead)
     assert await watch.next() == Heartbeat(ahead.mark)
     await scene.renamed(account, 1)
@@ -149,7 +149,7 @@ async def test_a_place_that_this_process_has_not_read_yet_is_good(scene: Scene) 
 
 async def test_a_place_of_which_events_were_pruned_is_too_old(scene: Scene, clock: Clock) -> None:
     account = await connected(scene.store)
-    old = Place(await scene.store.newest_change())
+    old = WatchPlace(await scene.store.newest_change())
     await Linker(scene.store, "me").work_off()
     advance(clock, days=10)
     await scene.renamed(account, 1)
@@ -197,7 +197,7 @@ async def test_what_a_watcher_may_not_see_or_did_not_ask_for_is_not_told(
     await scene.watching.poll()
     assert await watch.rests()
     resumed = scene.watch(
-        caller, profile_id, platform, place=Place((await scene.store.recent_changes(limit=4))[0].mark)
+        caller, profile_id, platform, place=WatchPlace((await scene.store.recent_changes(limit=4))[0].mark)
     )
     assert isinstance(await resumed.next(), Heartbeat)
 
@@ -206,7 +206,7 @@ async def test_all_profiles_are_for_callers_that_may_list_all(scene: Scene) -> N
     caller = dataclasses.replace(CALLER, permissions=frozenset({Permission.READ}))
     error = await scene.watch(caller).error()
     assert isinstance(error, CallerNotPermitted) and error.facts == {"permission": "list_all"}
-    resumed = await scene.watch(caller, place=Place(await scene.store.newest_change())).error()
+    resumed = await scene.watch(caller, place=WatchPlace(await scene.store.newest_change())).error()
     assert isinstance(resumed, CallerNotPermitted)
     assert isinstance(await scene.watch(platform="myspace").error(), UnknownPlatform)
 
@@ -258,7 +258,7 @@ async def test_a_deletion_is_told_once_to_those_who_saw_the_account(scene: Scene
 
 
 async def test_nothing_but_its_deletion_is_told_of_an_account_that_is_gone(scene: Scene) -> None:
-    start = Place(await scene.store.newest_change())
+    start = WatchPlace(await scene.store.newest_change())
     account = await connected(scene.store, profile_id="acme/1")
     await scene.renamed(account, 1)
     await scene.delete("acme/1", account)
@@ -269,7 +269,7 @@ async def test_nothing_but_its_deletion_is_told_of_an_account_that_is_gone(scene
 
 async def test_a_deletion_is_told_to_who_resumes_later_by_the_digest_of_the_profile(scene: Scene, clock: Clock) -> None:
     account = await connected(scene.store, profile_id="acme/1")
-    start = Place(await scene.store.newest_change())
+    start = WatchPlace(await scene.store.newest_change())
     erasure = await scene.delete("acme/1", account)
     advance(clock, minutes=2)
     assert await scene.store.settle_erasure(erasure)
@@ -285,7 +285,7 @@ async def test_a_deletion_is_told_to_who_resumes_later_by_the_digest_of_the_prof
 async def test_an_account_erased_after_its_time_is_told_while_its_profile_is_known(scene: Scene, clock: Clock) -> None:
     account = await connected(scene.store, profile_id="acme/1")
     await scene.store.revoke_account(account.id, caller="web", supported=False, ends_user_grant=False)
-    start = Place(await scene.store.newest_change())
+    start = WatchPlace(await scene.store.newest_change())
     watches = [scene.watch(), scene.watch(profile_id="acme/1"), scene.watch(ACME)]
     foreign = scene.watch(profile_id="acme/2")
     for watch in (*watches, foreign):

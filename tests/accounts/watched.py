@@ -14,7 +14,7 @@ from server.accounts.blocks import Blocks
 from server.accounts.callers import Caller, Permission
 from server.accounts.errors import AccountError
 from server.accounts.model import Account, Identity
-from server.accounts.news import Listing, Place
+from server.accounts.news import Listing, WatchPlace
 from server.accounts.read import Reader
 from server.accounts.watching import Watching
 from server.storage.store import Store
@@ -49,7 +49,7 @@ class Watched:
             await asyncio.sleep(0)
         return not task.done()
 
-    async def listed(self) -> tuple[list[Account], Place]:
+    async def listed(self) -> tuple[list[Account], WatchPlace]:
         """All listings, up to the last."""
         accounts: list[Account] = []
         while True:
@@ -106,7 +106,7 @@ class Scene:
         caller: Caller = CALLER,
         profile_id: str | None = None,
         platform: str | None = None,
-        place: Place | None = None,
+        place: WatchPlace | None = None,
         watching: Watching | None = None,
     ) -> Watched:
         news = (watching or self.watching).watch(caller, profile_id=profile_id, platform=platform, place=place)

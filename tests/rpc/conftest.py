@@ -20,7 +20,7 @@ from server.accounts.events import EventFilter, EventPage, Refusal
 from server.accounts.explain import Story
 from server.accounts.flow import Begun
 from server.accounts.model import Account, Block, ErasedAccount, Page, PlatformRevocation, Receipt, Status, StatusReason
-from server.accounts.news import Listing, Place
+from server.accounts.news import Listing, WatchPlace
 from server.accounts.refusals import Refusals
 from server.rpc.account_service import AccountService
 from server.rpc.certificates import Certificates
@@ -73,7 +73,7 @@ class UseCases:
             "complete": (make_account(),),
             "get": make_account(),
             "list": Page((make_account(),), more=False),
-            "watch": (Listing((make_account(),), Place(Mark(7, ID))),),
+            "watch": (Listing((make_account(),), WatchPlace(Mark(7, ID))),),
             "refresh": (make_account(), True),
             "explain": Story(make_account(), None, (), "it is refreshed", MOMENT, ""),
             "page": EventPage((), more=False),

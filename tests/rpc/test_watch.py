@@ -13,7 +13,7 @@ from server.accounts.changes import Change, Mark
 from server.accounts.errors import InvalidField, ResumeTokenTooOld
 from server.accounts.events import EventKind
 from server.accounts.model import StatusReason
-from server.accounts.news import Heartbeat, Listing, Place
+from server.accounts.news import Heartbeat, Listing, WatchPlace
 from server.rpc.resume_tokens import ResumeTokens, Watched
 from server.rpc.watch import KINDS
 
@@ -47,7 +47,7 @@ def bearer(key: str = "full-key") -> Any:
 
 async def test_listings_changes_and_heartbeats_arrive_whole(edge: Any, tools: Any) -> None:
     gone = change(tools, kind=EventKind.ACCOUNT_ERASED, account=None, reason=StatusReason.NONE)
-    news = (Listing((tools.account(),), Place(MARK, tools.ID)), Listing((), Place(MARK)), change(tools), gone)
+    news = (Listing((tools.account(),), WatchPlace(MARK, tools.ID)), Listing((), WatchPlace(MARK)), change(tools), gone)
     edge.use_cases.answers["watch"] = (*news, Heartbeat(MARK))
     first, last, expired, deleted, beat = await told(edge)
     assert [account.handle for account in first.listing.accounts] == ["ada"] and not first.listing.complete
@@ -61,7 +61,7 @@ async def test_listings_changes_and_heartbeats_arrive_whole(edge: Any, tools: An
 
 
 async def test_each_token_resumes_where_it_was_given(edge: Any, tools: Any) -> None:
-    places = [Place(MARK, tools.ID), Place(MARK), Place(Mark(0, ""))]
+    places = [WatchPlace(MARK, tools.ID), WatchPlace(MARK), WatchPlace(Mark(0, ""))]
     edge.use_cases.answers["watch"] = tuple(Listing((), place) for place in places)
     for response, place in zip(await told(edge), places, strict=True):
         await told(edge, pb.WatchAccountsRequest(profile_id="acme:ada", resume_token=response.resume_token))
@@ -92,7 +92,9 @@ async def test_what_a_watcher_is_told_counts_as_accounts(tools: Any) -> None:
     limits = Limits(accounts_a_minute=3)
     edge = tools.Edge(by_key={"full-key": dataclasses.replace(tools.callers["full-key"], limits=limits)})
     await edge.start()
-    pages = [Listing(tuple(tools.account(id=f"{page}{n}") for n in range(2)), Place(MARK, "x")) for page in range(3)]
+    pages = [
+        Listing(tuple(tools.account(id=f"{page}{n}") for n in range(2)), WatchPlace(MARK, "x")) for page in range(3)
+    ]
     edge.use_cases.answers["watch"] = pages
     call = edge.stub.WatchAccounts(pb.WatchAccountsRequest(profile_id="acme:ada"), metadata=bearer())
     assert len((await call.read()).listing.accounts) == len((await call.read()).listing.accounts) == 2
@@ -132,8 +134,8 @@ async def test_a_caller_that_goes_leaves_nothing_behind(edge: Any, tools: Any) -
 ])  # fmt: skip
 def test_a_token_is_good_for_its_caller_and_its_filter_alone(caller: Caller, watched: Watched) -> None:
     tokens = ResumeTokens(b"k" * 32)
-    token = tokens.writer(ONE, PROFILE)(Place(MARK))
-    assert tokens.read(ONE, PROFILE, token) == Place(MARK)
+    token = tokens.writer(ONE, PROFILE)(WatchPlace(MARK))
+    assert tokens.read(ONE, PROFILE, token) == WatchPlace(MARK)
     with pytest.raises(InvalidField):
         tokens.read(caller, watched, token)
     with pytest.raises(InvalidField):
@@ -148,13 +150,13 @@ def test_a_token_is_good_for_its_caller_and_its_filter_alone(caller: Caller, wat
 def test_a_caller_that_may_see_other_accounts_than_then_lists_again(now: Caller) -> None:
     tokens = ResumeTokens(b"k" * 32)
     with pytest.raises(ResumeTokenTooOld):
-        tokens.read(now, PROFILE, tokens.writer(ONE, PROFILE)(Place(MARK)))
+        tokens.read(now, PROFILE, tokens.writer(ONE, PROFILE)(WatchPlace(MARK)))
 
 
 def test_watchers_of_the_same_share_the_token_of_a_change() -> None:
     tokens = ResumeTokens(b"k" * 32)
-    assert tokens.writer(ONE, PROFILE)(Place(MARK)) == tokens.writer(ONE, PROFILE)(Place(MARK))
-    assert tokens.writer(ONE, PROFILE)(Place(MARK)) != tokens.writer(ONE, Watched(None, None))(Place(MARK))
+    assert tokens.writer(ONE, PROFILE)(WatchPlace(MARK)) == tokens.writer(ONE, PROFILE)(WatchPlace(MARK))
+    assert tokens.writer(ONE, PROFILE)(WatchPlace(MARK)) != tokens.writer(ONE, Watched(None, None))(WatchPlace(MARK))
 
 
 def test_every_kind_that_is_told_has_its_name_in_the_proto() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from server.accounts.audit import Linker
-from server.accounts.chain import Place
+from server.accounts.chain import ChainPlace
 from server.accounts.events import EventFilter, EventKind
 from server.storage import audit
 from server.storage.engine import Engine
@@ -129,7 +129,7 @@ async def test_a_chain_that_is_written_anew_does_not_have_the_head_that_was_note
     assert (await store.verify_chain()).broken is None  # the database alone cannot tell
     found = (await store.verify_chain(noted)).broken
     assert found is not None and (found.position, "written anew" in found.problem) == (5, True)
-    longer = (await store.verify_chain(Place(9, noted.link))).broken
+    longer = (await store.verify_chain(ChainPlace(9, noted.link))).broken
     assert longer is not None and longer.position == 6
 
 
@@ -166,7 +166,7 @@ async def test_an_event_that_says_less_than_its_kind_must_is_named(
 
 async def forge_a_prune(store: Store, engine: Engine, position: int, start_link: str) -> None:
     """What somebody does who can write to the database: a chain of one event, which says that the rest was pruned."""
-    start = Place(position, start_link)
+    start = ChainPlace(position, start_link)
     sql(engine, "DELETE FROM events")
     sql(engine, "DELETE FROM audit_chain")
     sql(engine, "UPDATE audit_head SET position = ?, link = ?, start_position = ?, start_link = ?", [*start, *start])
