@@ -51,7 +51,7 @@ class RateLimits:
         return max((timedelta(), *(window.end - now for window in windows if window.used_up)))
 
     def learns_from(self, platform: str, account_id: str, route: str, limits: Sequence[RateLimit]) -> bool:
-        """Whether what an answer that was not refused says of its limits changes anything; mostly there is room."""
+        """Whether what an answer that was not refused says of its limits may change anything; mostly there is room."""
         known = (platform, route) in self._known or (account_id, route) in self._known
         return known or any(limit.remaining <= 0 for limit in limits)
 

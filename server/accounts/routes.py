@@ -14,8 +14,8 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 SAFE: Final = frozenset({"GET", "HEAD"})
 """Methods that change nothing, so that they may be repeated (RFC 9110 section 9.2.1)."""
 LONGEST_PATH: Final = 1024
-# The unreserved characters of RFC 3986, and the colon of LinkedIn's URNs. In no place can they end a segment, a host or
-# an encoding.
+# The unreserved characters of RFC 3986, and the colon of LinkedIn's URNs, which `platforms.api` sends encoded. In no
+# place can they end a segment, a host or an encoding.
 SEGMENT: Final = re.compile(r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:-]+")
 PATH: Final = re.compile(f"(?:/{SEGMENT.pattern})+")
 VARIABLE: Final = re.compile(r"\{[a-z_]{1,40}\}\Z")

@@ -47,7 +47,7 @@ SHORTEST_NEEDLE: Final = 8
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ApiRequest:
-    """What goes out, but for the token; its repr is left out."""
+    """What goes out, but for the token and what every request has; its repr is left out."""
 
     method: str
     url: URL

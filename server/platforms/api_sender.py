@@ -64,7 +64,7 @@ class ApiSender:
 
 
 def session(connections: int) -> aiohttp.ClientSession:
-    """A session that sends each request once, and adds nothing of its own or of the environment to it."""
+    """A session that sends each request once, with nothing from the environment, but who we are and what we unpack."""
     made = aiohttp.ClientSession(
         connector=connector(limit=connections, keepalive_timeout=IDLE_SECONDS, ssl=tls()),
         cookie_jar=aiohttp.DummyCookieJar(),

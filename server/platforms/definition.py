@@ -76,7 +76,7 @@ class ApiRules:
     What else only reads goes out as it is. What else changes something does not: nobody here knows what it needs.
     """
     path_characters: str = ""
-    """Allowed in paths beside the unreserved ones, and sent percent-encoded."""
+    """":" where it is allowed in paths, and sent percent-encoded: no other character but the unreserved ones is."""
 
     @cached_property
     def told_headers(self) -> frozenset[str]:

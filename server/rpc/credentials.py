@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
@@ -12,8 +12,8 @@ from server.accounts.callers import Caller
 from server.accounts.errors import CallerUnknown
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
-"""Of a call: grpc makes it anew whenever it is asked."""
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+"""Of a call. grpc makes it anew whenever it is asked, so it is asked once."""
 
 # What gRPC tells of the subject alternative names of a certificate, by kind, and how each is written in the settings.
 # They are kept apart since a URI could be spelt like a host name; the common name plays no part.

@@ -51,7 +51,7 @@ def guarded(
     shows = line.lists or line.uses or line.audits
 
     async def call(raw: bytes, context: Context) -> bytes:
-        metadata = context.invocation_metadata() or ()
+        metadata = tuple(context.invocation_metadata() or ())
         caller, origin, turn = NOBODY, CallOrigin(context, metadata), None
         ORIGIN.set(origin)
         try:
@@ -128,7 +128,7 @@ def guarded_stream(
     line, parse = method.line, method.parse
 
     async def call(raw: bytes | AsyncIterable[bytes], context: Context) -> None:
-        metadata = context.invocation_metadata() or ()
+        metadata = tuple(context.invocation_metadata() or ())
         caller, origin = NOBODY, CallOrigin(context, metadata)
         ORIGIN.set(origin)
         try:

@@ -27,6 +27,7 @@ class CallOrigin:
     def __call__(self) -> Origin:
         if self._found is None:
             self._found = Origin(unquote(self._context.peer())[:128], request_id(self._metadata))
+            self._metadata = ()  # a credential is in it, and what a call begins keeps its origin
         return self._found
 
 

@@ -26,8 +26,8 @@ hangs takes none: callers who try again and again would fill the memory."""
 class Gathered(Generic[Item, Result]):
     """Hands items to `write`, which gives a result for each; what comes while it runs waits and goes next.
 
-    Where they come in crowds, each group waits for `patience` seconds for more, since a commit costs more than what is
-    in it; who comes alone waits for nobody.
+    Where they come in crowds, each group waits for `patience` seconds for more, or until it is full, since a commit
+    costs more than what is in it; who comes alone waits for nobody.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Gathered(Generic[Item, Result]):
             self._writing = None
 
     async def _wait_for_more(self) -> None:
-        self._enough.clear()
+        self._enough = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
                 await self._enough.wait()

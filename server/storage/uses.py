@@ -17,7 +17,7 @@ from server.storage.statement import blocks, slot
 from server.storage.transaction import Transaction
 
 PATIENCE_SECONDS: Final = 0.04
-"""How long a record waits for others where many come: a third more calls a second (measured)."""
+"""How long a record waits for others at most where many come: a third more calls a second (measured)."""
 
 
 def record(tx: Transaction, group: Sequence[Use | UseFailed]) -> list[AccountError | None]:

@@ -17,7 +17,9 @@ def wait(limits: RateLimits, account_id: str = "a", route: str = "GET /x", now: 
 
 
 def told(limits: RateLimits, *told: RateLimit, refused_for: timedelta | None = None, account_id: str = "a") -> None:
-    limits.told("twitter", account_id, "GET /x", told, refused_for, NOW)
+    """As a call does it: what nothing is learnt from is not told."""
+    if refused_for is not None or limits.learns_from("twitter", account_id, "GET /x", told):
+        limits.told("twitter", account_id, "GET /x", told, refused_for, NOW)
 
 
 def test_a_used_up_limit_holds_for_its_account_and_route_until_it_begins_anew() -> None:
@@ -26,6 +28,10 @@ def test_a_used_up_limit_holds_for_its_account_and_route_until_it_begins_anew() 
     assert wait(limits) == timedelta(minutes=15)
     assert wait(limits, account_id="b") == wait(limits, route="GET /y") == timedelta()
     assert wait(limits, now=SOON) == timedelta()
+
+
+def test_from_room_where_nothing_is_known_nothing_is_learnt() -> None:
+    assert not RateLimits().learns_from("twitter", "a", "GET /x", [RateLimit(50, 3, SOON)])
 
 
 def test_a_newer_window_with_something_left_ends_what_was_remembered() -> None:
