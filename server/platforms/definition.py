@@ -76,7 +76,7 @@ class ApiRules:
     What else only reads goes out as it is. What else changes something does not: nobody here knows what it needs.
     """
     path_characters: str = ""
-    """":" where it is allowed in paths, and sent percent-encoded: no other character but the unreserved ones is."""
+    """The colon, where paths may have it: it is sent percent-encoded. Nothing else but the unreserved ones goes out."""
 
     @cached_property
     def told_headers(self) -> frozenset[str]:
