@@ -16,6 +16,7 @@ LARGEST_BODY: Final = 8 * 1024 * 1024
 """Of a request, and of an answer once it is unpacked."""
 USUAL_TIMEOUT: Final = timedelta(seconds=30)
 USUAL_LIFETIME: Final = timedelta(seconds=60)
+"""What a call gets that asks for nothing else."""
 MOST_IN_FLIGHT: Final = 1_024
 """Calls to one platform at once, unless the settings say otherwise."""
 

@@ -25,7 +25,8 @@ from server.platforms import fields
 from server.platforms.definition import ApiRules
 from server.platforms.messages import HttpReply
 
-Clock: TypeAlias = Callable[[], datetime]
+Now: TypeAlias = Callable[[], datetime]
+"""Asked only where an answer tells a time that has to be reckoned from it."""
 
 REQUEST_HEADERS: Final = frozenset(
     {"accept", "accept-language", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
@@ -130,7 +131,7 @@ def terms_of(rules: ApiRules, call: ApiCall) -> Terms:
     return Terms(f"{method} /{'/'.join(call.segments)}", ())
 
 
-def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: Clock) -> ApiAnswer:
+def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: TokenSet, now: Now) -> ApiAnswer:
     """What of an answer is passed on. Raises AnswerWithheld for one that holds a token."""
     headers = tuple(passed_on(rules, base, reply.headers))
     told = "\n".join([value for _, value in headers]).encode()
@@ -147,9 +148,9 @@ def read_answer(rules: ApiRules, base: Origin, reply: HttpReply, token_set: Toke
 
 
 def passed_on(rules: ApiRules, base: Origin, headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    told = rules.told_headers
+    of_platform = rules.told_headers
     for name, value in headers.items():
-        is_told = (name in RESPONSE_HEADERS or name in told) and value.isascii() and value.isprintable()
+        is_told = (name in RESPONSE_HEADERS or name in of_platform) and value.isascii() and value.isprintable()
         if is_told and (name != "location" or stays(base, value)):
             yield name, value
 
